@@ -1,0 +1,2 @@
+//! pybundle command
+fn main() {}
