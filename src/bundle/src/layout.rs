@@ -91,7 +91,7 @@ impl Fields<'_> {
         // Made on Unix (3), by version 6.3: readers then take the mode from the upper half below.
         out.extend([63, 3]);
         self.common(out, version, extra_len);
-        out.extend([0; 8]);
+        out.extend([0; 6]);
         let folder = u32::from(self.mode & 0o170_000 == 0o040_000) << 4;
         out.extend((self.mode << 16 | folder).to_le_bytes());
         out.extend((self.header.min(LARGE) as u32).to_le_bytes());
