@@ -1,1 +1,3 @@
 //! pack
+
+pub mod marshal;
