@@ -1,0 +1,70 @@
+//! Why an environment could not be packed.
+
+use std::{io, path::PathBuf};
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an environment could not be packed. Nothing is left behind.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder could not be read or written; the message names it.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The path of the environment names no folder.
+    #[error("environment is not a folder: `{path}`")]
+    NotAFolder {
+        /// As given.
+        path: PathBuf,
+    },
+    /// No interpreter where environments have one.
+    #[error("not a Python environment: expected an interpreter at `{expected}`: `{path}`")]
+    NoInterpreter {
+        /// The environment.
+        path: PathBuf,
+        /// Where the first one was looked for.
+        expected: PathBuf,
+    },
+    /// Another Python than the ones that are supported.
+    #[error("environment's Python is not supported: expected {expected}, got {got}: `{path}`")]
+    Unsupported {
+        /// The environment.
+        path: PathBuf,
+        /// What is.
+        expected: &'static str,
+        /// What it has.
+        got: String,
+    },
+    /// `--exclude` is not a glob.
+    #[error("not a glob: {what}: `{glob}`")]
+    Glob {
+        /// As given.
+        glob: String,
+        /// What the parser said.
+        what: String,
+    },
+    /// `--level` is out of range.
+    #[error("level: expected 1 to 22, got {got}")]
+    Level {
+        /// As given.
+        got: i32,
+    },
+    /// The target exists and is something else than a bundle.
+    #[error("refusing to replace a file that is not a bundle: `{path}`")]
+    Occupied {
+        /// The target.
+        path: PathBuf,
+    },
+    /// A file has another size or time than when it was found, or is gone.
+    #[error("environment changed while it was packed: {what}: `{path}`")]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// What changed.
+        what: String,
+    },
+    /// The format refused the bundle.
+    #[error(transparent)]
+    Bundle(#[from] pybundle_bundle::Error),
+}
