@@ -5,6 +5,7 @@
 //! will want it. It needs neither MPI nor a linked Python, and the same environment gives the same
 //! bytes whoever packs it.
 
+pub mod compile;
 pub mod error;
 pub mod marshal;
 pub mod progress;

@@ -1,6 +1,6 @@
 //! Canonical marshal data against real interpreters: equal code after `marshal.loads`,
 //! and the same bytes from a fresh compile and from `__pycache__`.
-#![allow(clippy::unwrap_used, reason = "test")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

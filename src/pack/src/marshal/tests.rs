@@ -1,4 +1,5 @@
 //! Hand-made data: what merges, what doesn't, and what is refused.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
 
