@@ -1,0 +1,3 @@
+"""Found through a line of a .pth file."""
+
+NAME = "beside"

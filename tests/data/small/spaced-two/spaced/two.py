@@ -1,0 +1,3 @@
+"""Another portion of it, from another distribution."""
+
+NAME = "two"
