@@ -5,7 +5,8 @@
 //! else of the table is read. Only C types cross, no MPI type and no panic. Functions return
 //! [`OK`] or [`FAILED`], the text is in [`Table::last_error`]. Groups are small numbers: 0 is our
 //! duplicate of the world, made by [`Table::start_join`]. Calls named `start_…` give a request,
-//! which [`Table::test`] drives to its end; memory given to them belongs to MPI until then.
+//! which [`Table::test`] drives to its end; memory given to them belongs to MPI until then. Bytes
+//! lie in real memory even when there are none: to MPI, some small addresses mean other things.
 
 use std::ffi::c_int;
 
@@ -13,6 +14,7 @@ use std::ffi::c_int;
 pub(crate) const VERSION: u32 = 1;
 
 /// Name of the function that a plug-in exports: [`GetTable`].
+#[allow(dead_code, reason = "named by the one who opens it alone")]
 pub(crate) const SYMBOL: &str = "pybundle_mpi_table";
 
 /// Gives the plug-in's table, which lives as long as the process.

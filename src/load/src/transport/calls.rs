@@ -62,10 +62,11 @@ impl Plugin {
         &self,
         group: u32,
         root: u32,
-        mut bytes: Vec<u8>,
+        bytes: Vec<u8>,
         wait: &mut Wait<'_>,
     ) -> Result<Vec<u8>> {
         let (length, mut request) = (length_of(&bytes)?, 0);
+        let mut bytes = in_memory(bytes);
         let memory = bytes.as_mut_ptr();
         // SAFETY: `complete` keeps the vector, unmoved in memory, for as long as MPI uses it.
         self.check(unsafe {
@@ -138,8 +139,9 @@ impl Plugin {
             };
             total = total.checked_add(length).ok_or_else(too_large)?;
         }
-        let mut all = vec![0; usize::try_from(total).unwrap_or(0)];
         let (length, mut request) = (length_of(&part)?, 0);
+        let part = in_memory(part);
+        let mut all = in_memory(vec![0; usize::try_from(total).unwrap_or(0)]);
         let (from, to) = (part.as_ptr(), all.as_mut_ptr());
         let (lengths_at, offsets_at) = (lengths.as_ptr(), offsets.as_ptr());
         // SAFETY: `complete` keeps the four vectors, unmoved in memory, for as long as MPI uses
@@ -179,6 +181,13 @@ impl Plugin {
         self.check(unsafe { (self.table.test)(request, &raw mut done) })?;
         Ok(done != 0)
     }
+}
+
+/// Gives an empty vector an address in memory: Open MPI takes the address 1, which it has
+/// otherwise, for `MPI_IN_PLACE`.
+fn in_memory(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.reserve(1);
+    bytes
 }
 
 fn length_of(bytes: &[u8]) -> Result<u32> {
