@@ -176,7 +176,7 @@ def build(mpi: Mpi, root: Path, target: Path) -> Path:
         done = subprocess.run(
             command,
             cwd=root,
-            env=_environment(mpi, target),
+            env=environment(mpi, target),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -287,7 +287,7 @@ def _list() -> int:
     return 0
 
 
-def _environment(mpi: Mpi, target: Path) -> dict[str, str]:
+def environment(mpi: Mpi, target: Path) -> dict[str, str]:
     """The environment for cargo: this MPI and no other, and a libclang that finds its headers."""
     env = dict(os.environ, CARGO_TARGET_DIR=str(target), MPICC=mpi.mpicc)
     if "-l" in mpi.show:
