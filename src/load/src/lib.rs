@@ -1,3 +1,30 @@
-//! load
+//! Bundle to node image: everything between the file that `pack` wrote and the first import.
+//!
+//! [`load()`] is called by every rank of a job. Root reads the bundle, the leaders of the nodes
+//! receive it, all ranks of a node verify and decode their share into one [`Image`], and all ranks
+//! agree on the outcome. From then on nothing is collective: an image serves code from its mapping
+//! and places files on demand. A child process attaches to the image of its parent with
+//! [`Image::attach`], without MPI.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`environment`] | all `PYBUNDLE_*` variables; [`Settings`] |
+//! | [`transport`] | how ranks talk: one process, or MPI through a plug-in |
+//! | [`mod@load`] | the sequence of collective calls, in one function |
+//! | [`image`] | what lies on a node: creating, attaching, placing, removing |
+//! | [`job`] | what one rank counts while its program runs |
+//! | [`receipt`] | the report of a run |
 
+pub mod environment;
+pub mod error;
+pub mod image;
+pub mod job;
+pub mod load;
+pub mod receipt;
 pub mod transport;
+
+pub use environment::Settings;
+pub use error::{Error, Interrupted, Result};
+pub use image::{Image, Mapping};
+pub use job::{Counters, Facts, Job};
+pub use load::{Loaded, Tick, load};
