@@ -76,16 +76,16 @@ def run() -> Callable[..., process.Result]:
     return process.run
 
 
-@pytest.fixture
-def count() -> Callable[..., counter.Counts]:
-    """Runs a program and counts its file operations."""
-    return counter.count
-
-
 @pytest.fixture(scope="session")
 def fscount() -> Path:
     """The counter itself."""
     return built.fscount()
+
+
+@pytest.fixture
+def count(fscount: Path) -> Callable[..., counter.Counts]:
+    """Runs a program and counts its file operations."""
+    return counter.count
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

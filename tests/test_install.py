@@ -16,7 +16,7 @@ from support.paths import ROOT
 from support.process import clean_environment
 
 sys.path.insert(0, str(ROOT / "build_support"))
-from plugins import build_mpi  # noqa: E402
+from plugins import build_mpi
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +131,7 @@ def test_libclang_is_asked_for_only_where_an_mpicc_is(run, tmp_path):
         assert ("'libclang'" in result.stdout) == expected
 
 
+@pytest.mark.timeout(900)
 def test_mpi_add_builds_a_plugin_that_reinstalling_keeps(run, runner, tmp_path):
     mpicc = str(mpis.find("mpich").mpicc)
     clang = next(Path(sys.prefix).glob("lib/python*/site-packages/clang/native"), None)
