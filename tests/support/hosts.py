@@ -45,8 +45,8 @@ class Hosts:
         """A program that is called like ssh."""
         return self.folder / "remote"
 
-    def mpiexec(self, mpi: Mpi, ranks_each: int) -> list[object]:
-        """The words that start ``mpiexec`` on the first host, for ranks on all of them."""
+    def mpiexec(self, mpi: Mpi, ranks_each: int, args: Sequence[object]) -> list[object]:
+        """The words that start a program on all hosts, by ``mpiexec`` on the first."""
         where = ",".join(f"{name}:{ranks_each}" for name in self.names)
         words: list[object] = [mpi.mpiexec]
         if mpi.flavour == "mpich":
@@ -54,7 +54,8 @@ class Hosts:
         else:
             agent = "prtemca plm_ssh_agent" if mpi.name == "openmpi" else "mca plm_rsh_agent"
             words += [*f"--{agent}".split(), self.remote, "--host", where]
-        words += ["-n", ranks_each * len(self.names)]
+            words += ["--map-by", f"ppr:{ranks_each}:node:oversubscribe"]
+        words += ["-n", ranks_each * len(self.names), *args]
         return self.on(self.names[0], words)
 
     def on(self, name: str, words: Sequence[object]) -> list[object]:

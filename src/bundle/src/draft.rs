@@ -90,10 +90,10 @@ pub struct DraftGroup {
 
 /// What the writer learns of an entry when its bytes are stored.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Stored {
+pub(crate) struct Placed {
     pub(crate) method: u8,
     pub(crate) crc32: u32,
-    pub(crate) stored: u64,
+    pub(crate) len: u64,
     pub(crate) size: u64,
     pub(crate) offset: u64,
     pub(crate) sha256: [u8; 32],
@@ -421,14 +421,14 @@ impl Tables {
         self.entries.len()
     }
 
-    fn header(&self, stored: &[Stored]) -> Header {
+    fn header(&self, stored: &[Placed]) -> Header {
         let mut end = limits::HEADER as u64;
         let sections = std::array::from_fn(|section| {
             let at = end.next_multiple_of(8);
             end = at + self.sections[section].len() as u64;
             (at, end - at)
         });
-        let directory = stored.last().map_or(0, |last| last.offset + last.stored);
+        let directory = stored.last().map_or(0, |last| last.offset + last.len);
         Header {
             index_len: end,
             file_len: 0,
@@ -436,19 +436,19 @@ impl Tables {
             // The manifest is entry 0, so hot entry number `hot` is at that position here.
             hot_end: stored
                 .get(self.hot)
-                .map_or(0, |last| last.offset + last.stored),
+                .map_or(0, |last| last.offset + last.len),
             code_len: self.code_len,
             sections,
         }
     }
 
     /// The index, when everything is stored.
-    pub(crate) fn index(&mut self, stored: &[Stored]) -> Result<index::Index<Vec<u8>>> {
+    pub(crate) fn index(&mut self, stored: &[Placed]) -> Result<index::Index<Vec<u8>>> {
         let mut rows = Vec::with_capacity(self.entries.len() * Entry::WIDTH);
         for (entry, stored) in self.entries.iter_mut().zip(stored) {
             entry.method = stored.method;
             entry.crc32 = stored.crc32;
-            entry.stored = stored.stored;
+            entry.stored = stored.len;
             entry.size = stored.size;
             entry.offset = stored.offset;
             entry.sha256 = stored.sha256;

@@ -1,5 +1,7 @@
 //! What a path inside a bundle may be, and how one that isn't UTF-8 is written in a zip.
 
+use std::fmt::Write as _;
+
 use crate::{Error, Result, limits};
 
 /// Checks a path relative to the bundle's top: bytes, `/` between names, no `/` at either end.
@@ -41,13 +43,13 @@ pub fn escape(path: &[u8]) -> String {
     for chunk in path.utf8_chunks() {
         for character in chunk.valid().chars() {
             if character == '%' {
-                escaped.push_str("%25")
+                escaped.push_str("%25");
             } else {
-                escaped.push(character)
+                escaped.push(character);
             }
         }
         for byte in chunk.invalid() {
-            escaped.push_str(&format!("%{byte:02X}"));
+            let _ = write!(escaped, "%{byte:02X}");
         }
     }
     escaped

@@ -5,7 +5,7 @@ use std::io::{Seek, SeekFrom, Write};
 
 use crate::{
     Draft, Error, Identity, Manifest, Result,
-    draft::{Stored, Tables},
+    draft::{Placed, Tables},
     layout, limits,
 };
 
@@ -83,7 +83,7 @@ impl Compressor {
 pub struct Writer<W> {
     out: W,
     tables: Tables,
-    stored: Vec<Stored>,
+    stored: Vec<Placed>,
     end: u64,
 }
 
@@ -128,20 +128,20 @@ impl<W: Write + Seek> Writer<W> {
             .tables
             .name_len(position)
             .ok_or_else(|| Error::draft("more entries than the draft has"))?;
-        let mut stored = Stored {
+        let mut placed = Placed {
             method: packed.method,
             crc32: packed.crc32,
-            stored: packed.len(),
+            len: packed.len(),
             size: packed.size,
             offset: 0,
             sha256: packed.sha256,
         };
-        stored.offset = self.end + layout::header_len(name_len, stored.stored, stored.size);
+        placed.offset = self.end + layout::header_len(name_len, placed.len, placed.size);
         // The header's bytes come with the index, at the end: here is only its room.
-        self.out.seek(SeekFrom::Start(stored.offset))?;
+        self.out.seek(SeekFrom::Start(placed.offset))?;
         self.out.write_all(&packed.bytes)?;
-        self.end = stored.offset + stored.stored;
-        self.stored.push(stored);
+        self.end = placed.offset + placed.len;
+        self.stored.push(placed);
         Ok(())
     }
 

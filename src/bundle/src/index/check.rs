@@ -50,7 +50,7 @@ pub(crate) fn slot_count(rows: u32) -> u32 {
     }
 }
 
-fn text<'a, B: AsRef<[u8]>>(index: &'a Index<B>, text: Text) -> Result<&'a [u8]> {
+fn text<B: AsRef<[u8]>>(index: &Index<B>, text: Text) -> Result<&[u8]> {
     let bytes = index.text(text);
     if bytes.len() == text.len as usize {
         Ok(bytes)

@@ -1,0 +1,126 @@
+//! The command line. Exit codes: 0 ok, 1 refused or failed, 2 usage; `run` passes the program's own.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Packs a Python environment into one file, and starts Python from it at scale
+#[derive(Parser)]
+#[command(name = "pybundle", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Freeze an environment into a bundle
+    Pack(Pack),
+    /// Run a program whose modules come from a bundle
+    #[command(disable_help_flag = true)]
+    Run(Forwarded),
+    /// Say what is in a bundle
+    Inspect(Inspect),
+    /// Check every byte of a bundle
+    Verify(Verify),
+    /// Print the receipt of a run for people
+    Receipt(Receipt),
+    /// Remove node images that no process holds
+    Clean(Clean),
+    /// Start programs from a bundle without changing the job script
+    Site(Site),
+    /// Add an MPI to this installation: `pybundle mpi add MPICC`
+    #[command(disable_help_flag = true)]
+    Mpi(Forwarded),
+}
+
+#[derive(Args)]
+pub(crate) struct Pack {
+    /// Environment to pack: a venv, conda prefix, Spack view or system prefix
+    #[arg(value_name = "ENV")]
+    pub(crate) environment: PathBuf,
+    /// Bundle to write [default: ENV.pybundle beside ENV]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// zstd level: higher is smaller and slower to pack, and no slower to load
+    #[arg(long, value_name = "N", default_value_t = pybundle_pack::DEFAULT_LEVEL,
+          value_parser = clap::value_parser!(i32).range(1..=22))]
+    pub(crate) level: i32,
+    /// Leave out paths that match, relative to ENV (may be given several times)
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) exclude: Vec<String>,
+    /// Worker threads and interpreters [default: the cores this process may use]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) jobs: Option<u16>,
+    /// Print the summary as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Inspect {
+    /// Bundle to look at
+    #[arg(value_name = "FILE")]
+    pub(crate) bundle: PathBuf,
+    /// Print manifest, distributions and entries as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Verify {
+    /// Bundle to check
+    #[arg(value_name = "FILE")]
+    pub(crate) bundle: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct Receipt {
+    /// Receipt that a run wrote (`--receipt FILE` or `PYBUNDLE_RECEIPT`)
+    #[arg(value_name = "FILE")]
+    pub(crate) receipt: PathBuf,
+    /// Write a page with a timeline instead
+    #[arg(long, value_name = "PAGE")]
+    pub(crate) html: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Clean {
+    /// Say what would be removed, remove nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Site {
+    #[command(subcommand)]
+    pub(crate) action: SiteAction,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum SiteAction {
+    /// Let `PYBUNDLE=FILE python app.py` of ENV start from the bundle
+    Install(SiteEnvironment),
+    /// Undo `install`
+    Remove(SiteEnvironment),
+    /// Say whether ENV has it
+    Status(SiteEnvironment),
+}
+
+#[derive(Args)]
+pub(crate) struct SiteEnvironment {
+    /// Environment whose `python` is meant
+    #[arg(value_name = "ENV")]
+    pub(crate) environment: PathBuf,
+}
+
+/// Arguments that `python -m pybundle` reads itself.
+#[derive(Args)]
+pub(crate) struct Forwarded {
+    #[arg(
+        value_name = "ARG",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) arguments: Vec<OsString>,
+}

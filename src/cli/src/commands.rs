@@ -1,0 +1,8 @@
+//! One file a command.
+
+pub(crate) mod clean;
+pub(crate) mod inspect;
+pub(crate) mod pack;
+pub(crate) mod python;
+pub(crate) mod receipt;
+pub(crate) mod verify;

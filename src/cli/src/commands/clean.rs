@@ -1,0 +1,27 @@
+//! `pybundle clean`: node images that nobody holds.
+
+use std::io::{self, Write};
+
+use anyhow::Result;
+use pybundle_load::{Settings, image};
+
+use crate::{arguments::Clean, output::bytes};
+
+pub(crate) fn run(options: &Clean) -> Result<()> {
+    let settings = Settings::from_environment()?;
+    let mut out = io::stdout().lock();
+    for found in image::clean(settings.node_dir.as_deref(), options.dry_run)? {
+        let verdict = match (found.held, options.dry_run) {
+            (true, _) => "in use",
+            (false, true) => "would be removed",
+            (false, false) => "removed",
+        };
+        writeln!(
+            out,
+            "{} ({}): {verdict}",
+            found.dir.display(),
+            bytes(found.bytes)
+        )?;
+    }
+    Ok(())
+}
