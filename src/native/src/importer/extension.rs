@@ -1,0 +1,100 @@
+//! The loader of extension modules: files of the tree, their libraries opened first.
+
+use pyo3::{
+    intern,
+    prelude::*,
+    types::{PyDict, PyTuple},
+};
+
+use super::{guard::guard, source, state::State};
+
+/// Loads an extension module of the bundle from the node image's tree.
+#[pyclass(
+    frozen,
+    subclass,
+    module = "pybundle._native",
+    name = "ExtensionMethods"
+)]
+pub(crate) struct ExtensionMethods;
+
+#[pymethods]
+impl ExtensionMethods {
+    #[new]
+    #[pyo3(signature = (*_arguments, **_keywords))]
+    fn new(_arguments: &Bound<'_, PyTuple>, _keywords: Option<&Bound<'_, PyDict>>) -> Self {
+        Self
+    }
+
+    fn __init__(
+        slf: &Bound<'_, Self>,
+        name: &Bound<'_, PyAny>,
+        path: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        source::init(slf.as_any(), name, path)
+    }
+
+    /// Opens the module, after placing its distribution and opening the libraries it needs.
+    fn create_module<'py>(
+        slf: &Bound<'py, Self>,
+        spec: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        guard(|| {
+            let (py, state) = (slf.py(), State::get()?);
+            let path: String = slf.getattr(intern!(py, "path"))?.extract()?;
+            let module = state.module_at(&path);
+            if let Some((_, module)) = &module {
+                state.place_group(py, module, &path)?;
+                state.open_libraries(py, module, &path)?;
+            }
+            let made = state
+                .machinery
+                .imp
+                .bind(py)
+                .call_method1(intern!(py, "create_dynamic"), (spec,))
+                .map_err(|error| state.machinery.without_frames(py, error))?;
+            if module.is_some() {
+                state.count(|counters| &counters.extensions);
+            }
+            Ok(made)
+        })
+    }
+
+    /// Runs the module's own initialisation.
+    fn exec_module(slf: &Bound<'_, Self>, module: &Bound<'_, PyAny>) -> PyResult<()> {
+        guard(|| {
+            let (py, state) = (slf.py(), State::get()?);
+            state
+                .machinery
+                .imp
+                .bind(py)
+                .call_method1(intern!(py, "exec_dynamic"), (module,))
+                .map_err(|error| state.machinery.without_frames(py, error))?;
+            Ok(())
+        })
+    }
+
+    /// The bytes of a file, placed first if it is one of the bundle's.
+    fn get_data<'py>(
+        slf: &Bound<'py, Self>,
+        path: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        guard(|| {
+            let state = State::get()?;
+            let base = state.machinery.extension_base.bind(slf.py());
+            base.call_method1("get_data", (slf, state.placed_path(path)?))
+        })
+    }
+
+    /// importlib's reader on the package's folder, with all its files placed.
+    fn get_resource_reader<'py>(
+        slf: &Bound<'py, Self>,
+        name: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        guard(|| {
+            let state = State::get()?;
+            state.place_folder_of(slf.as_any())?;
+            let base = state.machinery.extension_base.bind(slf.py());
+            base.call_method1("get_resource_reader", (slf, name))
+        })
+    }
+}

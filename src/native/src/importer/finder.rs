@@ -1,0 +1,172 @@
+//! The finder on `sys.meta_path`, directly before `PathFinder`, doing its work natively.
+//!
+//! For each entry of the path, in order: a folder that the bundle answers for costs a look-up in
+//! the index; any other is asked through its own finder, as importlib would. What isn't a single
+//! module (namespace packages, names that nothing has) is left to `PathFinder`, which finds our
+//! folders' part of the answer through the path hook.
+
+use pyo3::{
+    intern,
+    prelude::*,
+    types::{PyDict, PyString},
+};
+
+use super::{
+    folder::{Answer, FolderMethods},
+    guard::guard,
+    lookup::{Found, Place},
+    state::State,
+};
+
+/// Finds modules of the bundle, and of everything else on the path.
+#[pyclass(frozen, module = "pybundle._native")]
+pub(crate) struct Finder;
+
+#[pymethods]
+impl Finder {
+    /// The spec of a module, or `None`: then `PathFinder` is asked.
+    #[staticmethod]
+    #[pyo3(signature = (fullname, path=None, target=None))]
+    pub(crate) fn find_spec<'py>(
+        fullname: &Bound<'py, PyString>,
+        path: Option<&Bound<'py, PyAny>>,
+        target: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        guard(|| search(State::get()?, fullname, path, target))
+    }
+
+    /// From now on the disk is searched for names that the bundle doesn't have.
+    #[staticmethod]
+    fn invalidate_caches(py: Python<'_>) -> PyResult<()> {
+        guard(|| {
+            State::get()?.open(py);
+            Ok(())
+        })
+    }
+}
+
+fn search<'py>(
+    state: &State,
+    fullname: &Bound<'py, PyString>,
+    path: Option<&Bound<'py, PyAny>>,
+    target: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = fullname.py();
+    let sys = state.machinery.sys.bind(py);
+    let top = path.is_none();
+    let path = match path {
+        Some(path) => path.clone(),
+        None => sys.getattr(intern!(py, "path"))?,
+    };
+    let cache = sys.getattr(intern!(py, "path_importer_cache"))?;
+    let Ok(cache) = cache.cast::<PyDict>() else {
+        return Ok(None);
+    };
+    for entry in path.try_iter()? {
+        let entry = entry?;
+        let Ok(mut entry) = entry.cast_into::<PyString>() else {
+            // A path in bytes, which some versions take: importlib's own business.
+            continue;
+        };
+        if entry.is_empty()? {
+            let Ok(folder) = std::env::current_dir() else {
+                continue;
+            };
+            entry = folder.as_os_str().into_pyobject(py)?;
+        }
+        let finder = match cache.get_item(&entry)? {
+            Some(finder) => finder,
+            None => state
+                .machinery
+                .path_finder
+                .bind(py)
+                .call_method1(intern!(py, "_path_importer_cache"), (&entry,))?,
+        };
+        if let Ok(folder) = finder.cast::<FolderMethods>() {
+            match folder.get().find(state, fullname, target)? {
+                Some(Answer::Module(spec)) => return Ok(Some(spec)),
+                Some(Answer::Portion(_)) | None => {}
+            }
+        } else if !finder.is_none()
+            && let Some(spec) = ask(state, &finder, &entry, fullname, target, top)?
+        {
+            return Ok(Some(spec));
+        }
+    }
+    Ok(None)
+}
+
+/// Asks another finder; a spec without a loader is left to `PathFinder`.
+fn ask<'py>(
+    state: &State,
+    finder: &Bound<'py, PyAny>,
+    entry: &Bound<'py, PyString>,
+    fullname: &Bound<'py, PyString>,
+    target: Option<&Bound<'py, PyAny>>,
+    top: bool,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = finder.py();
+    if top
+        && finder.get_type().is(&state.machinery.file_finder)
+        && !may_have(state, entry, fullname)?
+    {
+        return Ok(None);
+    }
+    state.place_for_other(finder, entry, fullname)?;
+    let spec = if finder.hasattr(intern!(py, "find_spec"))? {
+        finder.call_method1(intern!(py, "find_spec"), (fullname, target))?
+    } else {
+        // A finder of the old kind, which Python up to 3.11 knows how to ask.
+        state
+            .machinery
+            .path_finder
+            .bind(py)
+            .call_method1(intern!(py, "_get_spec"), (fullname, (entry,), target))?
+    };
+    if spec.is_none() || spec.getattr(intern!(py, "loader"))?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(spec))
+}
+
+fn may_have(
+    state: &State,
+    entry: &Bound<'_, PyString>,
+    fullname: &Bound<'_, PyString>,
+) -> PyResult<bool> {
+    let Ok(name) = fullname.to_cow() else {
+        return Ok(true);
+    };
+    match name.rsplit_once('.') {
+        None => state.may_have(entry, fullname),
+        Some((_, tail)) => state.may_have(entry, &PyString::new(fullname.py(), tail)),
+    }
+}
+
+impl State {
+    /// A finder that isn't ours is about to look into a folder of the tree (a hook that rewrites
+    /// sources put it there): the file it will look for must lie there.
+    fn place_for_other(
+        &self,
+        finder: &Bound<'_, PyAny>,
+        entry: &Bound<'_, PyString>,
+        fullname: &Bound<'_, PyString>,
+    ) -> PyResult<()> {
+        let (Ok(path), Ok(name)) = (entry.to_cow(), fullname.to_cow()) else {
+            return Ok(());
+        };
+        let Some((Place::Folder(row), _)) = self.place_of(path.as_bytes()) else {
+            return Ok(());
+        };
+        let tail = name.rsplit('.').next().unwrap_or_default();
+        if let Some(Found::Module(_, module)) = self.find_in(row, tail.as_bytes()) {
+            let py = finder.py();
+            self.place_group(py, &module, &path)?;
+            self.place_file(py, module.file)?;
+            if finder.hasattr(intern!(py, "invalidate_caches"))? {
+                finder.call_method0(intern!(py, "invalidate_caches"))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,174 @@
+//! Puts the finder, the path hook and the paths of a node image into the running interpreter.
+
+use std::{
+    collections::BTreeMap,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use pybundle_bundle::Manifest;
+use pybundle_load::{Image, Job};
+use pyo3::{
+    exceptions::PyImportError,
+    prelude::*,
+    types::{PyDict, PyList},
+};
+
+use super::{
+    claims::{self, Claims},
+    finder::Finder,
+    hooks,
+    paths::Standard,
+    state::State,
+    version,
+};
+
+/// What an installation depends on beside the node image.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    /// Folders of the program (the script's, the working directory where `sys.path` names it):
+    /// they keep their own paths even inside the environment.
+    pub(crate) program: Vec<PathBuf>,
+}
+
+/// What an installation did.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Installed {
+    /// Environment variables that named packed paths, and what they name now.
+    pub(crate) redirected: BTreeMap<String, String>,
+}
+
+/// Serves imports from a node image from now on. Once a process.
+///
+/// # Errors
+/// An `ImportError` if the bundle was made for another Python; `RuntimeError` if a bundle is
+/// installed already.
+pub(crate) fn install(
+    py: Python<'_>,
+    image: Arc<Image>,
+    job: Option<Arc<Job>>,
+    options: &Options,
+) -> PyResult<Installed> {
+    let manifest = image.manifest();
+    version::check(py, manifest)?;
+    let tree = image.tree().to_str().map(str::to_owned).ok_or_else(|| {
+        PyImportError::new_err(format!(
+            "node image lies in a folder that isn't UTF-8: `{}`",
+            image.tree().display()
+        ))
+    })?;
+    let standard = Standard::new(py);
+    let claims = claims_of(py, manifest, &tree, options, &standard)?;
+    let prefix: PathBuf = py.import("sys")?.getattr("prefix")?.extract()?;
+    // The environment's own interpreter: `site` has done what `.pth` files say.
+    let own = claims
+        .claim(prefix.as_os_str().as_bytes())
+        .is_some_and(|claimed| claimed.inside.is_empty());
+
+    let state = State::new(py, image, job, claims, tree)?.publish()?;
+    state.machinery.publish(py)?;
+    state.rewrite_path(py, &standard, own)?;
+    state.rewrite_prefixes(py, own)?;
+    state.clean_cache(py)?;
+    let sys = state.machinery.sys.bind(py);
+    sys.getattr("path_hooks")?
+        .call_method1("insert", (0, &state.machinery.folder))?;
+    state.list_other_folders(py)?;
+    insert_finder(state, py)?;
+    learn_pkgutil(state, py)?;
+    let redirected = state.redirect_variables(py)?;
+    let no_site: bool = sys.getattr("flags")?.getattr("no_site")?.is_truthy()?;
+    if !own && !no_site {
+        state.run_pth_lines(py)?;
+    }
+    Ok(Installed { redirected })
+}
+
+/// The rules for the running interpreter.
+fn claims_of(
+    py: Python<'_>,
+    manifest: &Manifest,
+    tree: &str,
+    options: &Options,
+    standard: &Standard,
+) -> PyResult<Claims> {
+    let sys = py.import("sys")?;
+    let mut program: Vec<Vec<u8>> = options
+        .program
+        .iter()
+        .map(|folder| folder.as_os_str().as_bytes().to_vec())
+        .collect();
+    // Another build of the same version keeps its own standard library: the parts in C of one
+    // don't fit the other.
+    let version: String = sys.getattr("version")?.extract()?;
+    if version != manifest.python.version_text {
+        for entry in manifest
+            .sys_path
+            .iter()
+            .filter(|entry| standard.has(entry.as_bytes()))
+        {
+            for root in &manifest.roots {
+                let Some(rest) = claims::below(root.folder.as_bytes(), entry.as_bytes()) else {
+                    continue;
+                };
+                for path in &root.paths {
+                    program.push(claims::join(path.as_bytes(), rest));
+                }
+            }
+        }
+    }
+    let mut claims = Claims::new(manifest, tree.as_bytes(), &program);
+    // The interpreter may know its prefixes by other names than the packer did.
+    for attribute in ["prefix", "base_prefix"] {
+        let named: PathBuf = sys.getattr(attribute)?.extract()?;
+        if claims.claim(named.as_os_str().as_bytes()).is_some() {
+            continue;
+        }
+        let Ok(real) = named.canonicalize() else {
+            continue;
+        };
+        let root = manifest
+            .roots
+            .iter()
+            .find(|root| root.paths.iter().any(|path| Path::new(path) == real));
+        if let Some(root) = root {
+            claims.add_root(named.as_os_str().as_bytes(), root.folder.as_bytes());
+        }
+    }
+    Ok(claims)
+}
+
+/// Puts the finder directly before `PathFinder`.
+fn insert_finder(state: &State, py: Python<'_>) -> PyResult<()> {
+    let meta_path = state
+        .machinery
+        .sys
+        .bind(py)
+        .getattr("meta_path")?
+        .cast_into::<PyList>()?;
+    let path_finder = state.machinery.path_finder.bind(py);
+    let at = meta_path.iter().position(|finder| finder.is(path_finder));
+    meta_path.insert(at.unwrap_or(meta_path.len()), Bound::new(py, Finder)?)
+}
+
+/// Makes sure that `pkgutil` will know our finder: now, or when it comes from the bundle.
+fn learn_pkgutil(state: &State, py: Python<'_>) -> PyResult<()> {
+    let sys = state.machinery.sys.bind(py);
+    let modules = sys.getattr("modules")?.cast_into::<PyDict>()?;
+    if !modules.contains("pkgutil")? {
+        let spec = Finder::find_spec(pyo3::intern!(py, "pkgutil"), None, None)?;
+        let ours = match &spec {
+            Some(spec) => spec
+                .getattr("loader")?
+                .get_type()
+                .is(&state.machinery.source),
+            None => false,
+        };
+        if ours {
+            return Ok(());
+        }
+        py.import("pkgutil")?;
+    }
+    hooks::register(state, py)
+}

@@ -1,0 +1,44 @@
+//! The import half: what `import` finds and runs comes from the node image.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`claims`] | which paths the bundle answers for |
+//! | [`lookup`] | questions to the index |
+//! | [`finder`] | the finder on `sys.meta_path` |
+//! | [`folder`], [`modules`] | the finder for one folder, and `pkgutil`'s list of it |
+//! | [`listing`] | names in folders that the bundle doesn't answer for |
+//! | [`spec`] | module specs |
+//! | [`source`], [`sourceless`], [`extension`] | the loaders |
+//! | [`code`], [`library`] | code objects from the mapping; shared libraries |
+//! | [`resources`] | files that a loader is asked for |
+//! | [`install`] | putting all of it into an interpreter |
+//!
+//! No Python function of ours runs during an import.
+
+mod claims;
+mod code;
+mod extension;
+mod finder;
+mod folder;
+mod guard;
+mod hooks;
+mod install;
+mod library;
+mod listing;
+mod lookup;
+mod machinery;
+mod modules;
+mod paths;
+mod pth;
+mod resources;
+mod source;
+mod sourceless;
+mod spec;
+mod state;
+mod traceback;
+mod variables;
+mod version;
+
+pub(crate) use install::{Installed, Options, install};
+pub(crate) use traceback::place_sources;
+pub(crate) use version::check;

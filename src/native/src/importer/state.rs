@@ -1,0 +1,156 @@
+//! What one process knows of its node image, shared by finder and loaders.
+//!
+//! There is one bundle a process; the state lives as long as the process does.
+
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use pybundle_bundle::record::{Module, some};
+use pybundle_load::{Counters, Image, Job};
+use pyo3::{exceptions::PyRuntimeError, prelude::*, types::PyDict};
+
+use super::{claims::Claims, guard::import_error, library, machinery::Machinery};
+
+static STATE: OnceLock<State> = OnceLock::new();
+
+/// The node image and what was done with it.
+pub(crate) struct State {
+    pub(crate) image: Arc<Image>,
+    pub(crate) job: Option<Arc<Job>>,
+    pub(crate) claims: Claims,
+    pub(crate) machinery: Machinery,
+    /// The tree's path, without `/` at its end.
+    pub(crate) tree: String,
+    /// Names in folders that the bundle doesn't answer for: path to set, see [`super::listing`].
+    pub(crate) listings: Py<PyDict>,
+    /// The packed code is of this interpreter's optimisation level.
+    pub(crate) packed_level: bool,
+    /// `importlib.invalidate_caches()` was called: the disk may know more than the bundle.
+    open: AtomicBool,
+    /// Entries of the libraries that this process has opened.
+    libraries: Mutex<HashSet<u32>>,
+}
+
+impl State {
+    pub(crate) fn new(
+        py: Python<'_>,
+        image: Arc<Image>,
+        job: Option<Arc<Job>>,
+        claims: Claims,
+        tree: String,
+    ) -> PyResult<Self> {
+        let machinery = Machinery::new(py)?;
+        Ok(Self {
+            packed_level: image.manifest().optimize.first() == Some(&machinery.optimize),
+            machinery,
+            listings: PyDict::new(py).unbind(),
+            open: AtomicBool::new(false),
+            libraries: Mutex::default(),
+            image,
+            job,
+            claims,
+            tree,
+        })
+    }
+
+    /// Makes this the process's state.
+    pub(crate) fn publish(self) -> PyResult<&'static Self> {
+        if STATE.set(self).is_err() {
+            return Err(PyRuntimeError::new_err(
+                "a bundle is already installed in this process",
+            ));
+        }
+        Self::get()
+    }
+
+    /// The process's state.
+    pub(crate) fn get() -> PyResult<&'static Self> {
+        STATE
+            .get()
+            .ok_or_else(|| PyRuntimeError::new_err("no bundle is installed in this process"))
+    }
+
+    /// May the disk know more than the bundle?
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// From now on, the disk may know more than the bundle.
+    pub(crate) fn open(&self, py: Python<'_>) {
+        self.open.store(true, Ordering::Relaxed);
+        self.listings.bind(py).clear();
+    }
+
+    /// The path of the tree for a path inside the bundle.
+    pub(crate) fn tree_path(&self, inside: &[u8]) -> PathBuf {
+        use std::os::unix::ffi::OsStrExt as _;
+        let mut path = PathBuf::from(&self.tree);
+        if !inside.is_empty() {
+            path.push(std::ffi::OsStr::from_bytes(inside));
+        }
+        path
+    }
+
+    /// Makes sure that what a module needs beside its code is in the tree.
+    ///
+    /// # Errors
+    /// An `ImportError` that names the module and what is in the way.
+    pub(crate) fn place_group(&self, py: Python<'_>, module: &Module, path: &str) -> PyResult<()> {
+        let Some(group) = some(module.group) else {
+            return Ok(());
+        };
+        if self.image.is_placed(group) {
+            return Ok(());
+        }
+        py.detach(|| self.image.place(group))
+            .map_err(|error| import_error(py, &error, &self.module_name(module), path))
+    }
+
+    /// Opens the libraries that an extension module needs, each once.
+    ///
+    /// A library that can't be opened is left to the dynamic linker: it looks for it again when the
+    /// module is opened, and its message then is the one that CPython gives.
+    ///
+    /// # Errors
+    /// An `ImportError` if a library can't be placed.
+    pub(crate) fn open_libraries(
+        &self,
+        py: Python<'_>,
+        module: &Module,
+        path: &str,
+    ) -> PyResult<()> {
+        let index = self.image.index();
+        for entry in index.needs(module.file) {
+            let mut opened = self
+                .libraries
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if !opened.insert(entry) {
+                continue;
+            }
+            drop(opened);
+            let file = py
+                .detach(|| self.image.place_entry(entry))
+                .map_err(|error| import_error(py, &error, &self.module_name(module), path))?;
+            let _ = library::open(&file);
+        }
+        Ok(())
+    }
+
+    fn module_name(&self, module: &Module) -> String {
+        String::from_utf8_lossy(self.image.index().text(module.name)).into_owned()
+    }
+
+    /// Counts for the receipt, if somebody does.
+    pub(crate) fn count(&self, which: impl FnOnce(&Counters) -> &AtomicU64) {
+        if let Some(job) = &self.job {
+            which(job.count()).fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
