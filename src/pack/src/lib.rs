@@ -4,26 +4,47 @@
 //! interpreter, resolves its shared libraries and writes everything in the order in which a job
 //! will want it. It needs neither MPI nor a linked Python, and the same environment gives the same
 //! bytes whoever packs it.
+//!
+//! | module | answers |
+//! | --- | --- |
+//! | `environment` | is this an environment, and whose? |
+//! | `site` | what is its `sys.path`, which `.pth` lines are to be run? |
+//! | `scan`, `exclude`, `roots` | which files, links, folders; where do they go in the bundle? |
+//! | `classify`, `distributions` | what is a file, to whom does it belong? |
+//! | [`elf`], `libraries` | which libraries does each file need? |
+//! | `groups` | what is placed together? |
+//! | `modules` | what does each import find? |
+//! | [`compile`], [`marshal`], `code` | what is its bytecode? |
+//! | `draft`, `write`, `pipeline` | in which order, and into the file |
+//! | `stages` | all of them, one after another |
 
 pub mod compile;
+pub mod elf;
 pub mod error;
 pub mod marshal;
 pub mod progress;
 pub mod request;
 pub mod summary;
 
+mod classify;
+mod code;
+mod content;
+mod distributions;
+mod draft;
+mod environment;
+mod exclude;
+mod groups;
+mod libraries;
+mod modules;
+mod pipeline;
+mod roots;
+mod scan;
+mod site;
+mod stages;
+mod write;
+
 pub use error::{Error, Result};
 pub use progress::{Phase, Progress};
 pub use request::{DEFAULT_LEVEL, LEVELS, Request};
+pub use stages::pack;
 pub use summary::{CodeCounts, Reason, Seconds, Skipped, Summary};
-
-/// Packs an environment.
-///
-/// # Errors
-/// [`Error`]; nothing is left behind.
-pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
-    progress.update(Phase::Scan, 0, None);
-    Err(Error::NotAFolder {
-        path: request.environment.clone(),
-    })
-}
