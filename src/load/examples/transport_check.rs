@@ -95,8 +95,8 @@ fn run(path: PathBuf, scenario: &str) -> Outcome {
             println!("second init answered, lowest rank {rank}");
             call("MPI_Finalize")?;
         }
-        // MPI is released and another program takes this process over, which MPICH 5 and Open MPI 5
-        // allow to start MPI once more.
+        // MPI is released and another program takes this process over: MPICH 5 and Open MPI 5 allow
+        // it to start MPI once more, MPICH 4.0 and Open MPI 4 don't.
         "exec" => {
             world.finalise()?;
             let path = plugin.path();

@@ -7,9 +7,9 @@
 //! the thread level that we were granted. Every other call goes to the library: where we did not
 //! initialise, after MPI was finalised, and a program's own second call.
 //!
-//! MPICH's Fortran functions call the C ones by name and need nothing more. Open MPI's call its
-//! profiling functions, so the names of `mpif.h` and `use mpi` are here too; those of
-//! `use mpi_f08` are not.
+//! MPICH's Fortran functions call the C ones by name and need nothing more, but for those of
+//! `use mpi_f08`; Open MPI's call its profiling functions. So the Fortran names that bypass the C
+//! ones are here too. They do what the libraries' own do, which is no more than to pass on.
 
 #![expect(unsafe_code, reason = "exports and calls C functions")]
 #![allow(non_snake_case, reason = "MPI's names")]
@@ -58,7 +58,6 @@ pub(crate) unsafe extern "C" fn MPI_Init_thread(
 }
 
 /// The Fortran names, as the compilers in use spell them.
-#[cfg(open_mpi)]
 mod fortran {
     use std::ptr;
 
@@ -69,17 +68,21 @@ mod fortran {
 
     macro_rules! fortran {
         ($($init:ident, $init_thread:ident;)*) => {$(
-            /// `MPI_INIT` of Fortran.
+            /// `MPI_INIT` of Fortran; `error` may be absent.
             ///
             /// # Safety
             /// As MPI defines it.
             #[unsafe(no_mangle)]
             pub(crate) unsafe extern "C" fn $init(error: *mut Integer) {
                 // SAFETY: passes the caller's promise on.
-                unsafe { *error = MPI_Init(ptr::null_mut(), ptr::null_mut()).into() };
+                let code = unsafe { MPI_Init(ptr::null_mut(), ptr::null_mut()) };
+                if !error.is_null() {
+                    // SAFETY: writable, as MPI defines it.
+                    unsafe { *error = code.into() };
+                }
             }
 
-            /// `MPI_INIT_THREAD` of Fortran.
+            /// `MPI_INIT_THREAD` of Fortran; `error` may be absent.
             ///
             /// # Safety
             /// As MPI defines it.
@@ -89,17 +92,24 @@ mod fortran {
                 provided: *mut Integer,
                 error: *mut Integer,
             ) {
-                let mut level = 0;
+                let (argc, argv, mut level) = (ptr::null_mut(), ptr::null_mut(), 0);
                 // SAFETY: passes the caller's promise on.
-                unsafe {
-                    let (argc, argv) = (ptr::null_mut(), ptr::null_mut());
-                    *error = MPI_Init_thread(argc, argv, *required as _, &raw mut level).into();
-                    *provided = level.into();
+                let code = unsafe { MPI_Init_thread(argc, argv, *required as _, &raw mut level) };
+                // SAFETY: writable, as MPI defines it.
+                unsafe { *provided = level.into() };
+                if !error.is_null() {
+                    // SAFETY: as above.
+                    unsafe { *error = code.into() };
                 }
             }
         )*};
     }
 
+    fortran! {
+        mpi_init_f08_, mpi_init_thread_f08_;
+    }
+
+    #[cfg(open_mpi)]
     fortran! {
         mpi_init_, mpi_init_thread_;
         mpi_init__, mpi_init_thread__;

@@ -12,6 +12,7 @@ use super::{
     Error, Result, Wait,
     interface::{Coded, NO_GROUP},
     plugin::{Plugin, abort_now},
+    say,
 };
 
 impl Plugin {
@@ -76,13 +77,13 @@ impl Plugin {
     }
 
     /// As [`broadcast`](Self::broadcast), polled. The memory is borrowed and MPI cannot give it
-    /// back early, so a failing wait ends the job, with the error in front of it after `prefix`.
+    /// back early, so a failing wait ends the job, with the error in front of it that names this process by rank and size of the world.
     pub(super) fn broadcast_or_abort(
         &self,
         group: u32,
         root: u32,
         bytes: &mut [u8],
-        prefix: &str,
+        (rank, size): (u32, u32),
         wait: &mut Wait<'_>,
     ) -> Result<()> {
         /// Ends the job when dropped, by an error or a panic of the wait.
@@ -100,7 +101,8 @@ impl Plugin {
         })?;
         let guard = Abort;
         if let Err(error) = wait.until(|| self.test(request)) {
-            eprintln!("error: {prefix}{error}");
+            say::in_turn(rank);
+            say::line(&format!("error: [rank {rank}/{size}] {error}"));
             drop(guard);
         } else {
             std::mem::forget(guard);

@@ -18,6 +18,7 @@ pub mod launcher;
 mod local;
 pub mod mapped;
 pub mod plugin;
+mod say;
 mod wait;
 mod watch;
 mod world;
@@ -77,7 +78,7 @@ impl ThreadLevel {
 /// [`Error::TimedOut`] or [`Error::GaveUp`] when the wait ends first; the group is of no use
 /// after that, and the rank should [`abort`](Self::abort).
 pub trait Transport {
-    /// First line of the MPI library's version text; `none` without MPI.
+    /// The MPI library's name and version in its own words; `none` without MPI.
     fn library(&self) -> &str;
 
     /// Which family of MPI libraries this is, `None` without MPI.

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::Launcher;
+use super::{Launcher, say};
 
 /// After this long one line says what is waited for.
 const NOTICE: Duration = Duration::from_secs(15);
@@ -26,9 +26,14 @@ pub(super) fn watch(ended: &Receiver<()>, timeout: Option<Duration>) {
     }
     let rank = Launcher::detect().and_then(|launcher| launcher.rank());
     let who = rank.map_or_else(|| "a rank".to_owned(), |rank| format!("rank {rank}"));
-    let seconds = before_notice.as_secs_f64();
     if timeout != Some(before_notice) {
-        eprintln!("pybundle: {who} has waited {seconds:.0} s in MPI_Init: {CAUSE}");
+        // The other ranks have the same to say.
+        if rank.is_none_or(|rank| rank == 0) {
+            let seconds = before_notice.as_secs();
+            say::line(&format!(
+                "pybundle: {who} has waited {seconds} s in MPI_Init: {CAUSE}"
+            ));
+        }
         let rest = timeout.map(|timeout| timeout.saturating_sub(before_notice));
         match rest {
             None => return,
@@ -36,11 +41,14 @@ pub(super) fn watch(ended: &Receiver<()>, timeout: Option<Duration>) {
             Some(_) => {}
         }
     }
+    if ends(say::turn(rank.unwrap_or(0))) {
+        return;
+    }
     let seconds = timeout.unwrap_or_default().as_secs_f64();
-    eprintln!(
+    say::line(&format!(
         "error: {who} waited {seconds:.0} s in MPI_Init: {CAUSE}; launch the other program on its \
          own, or set `PYBUNDLE_MPI=off`"
-    );
+    ));
     // SAFETY: ends the process at once; the main thread is stuck inside MPI.
     unsafe { libc::_exit(1) }
 }

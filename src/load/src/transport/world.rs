@@ -7,6 +7,7 @@ use super::{
     calls::too_large,
     interface::{Coded, Started},
     plugin::{Plugin, abort_now},
+    say,
 };
 
 /// Longest piece of a broadcast: MPI counts are signed 32-bit numbers, and libraries make
@@ -46,13 +47,7 @@ impl World {
             thread_level,
             initialised_here,
         } = plugin.start(wait)?;
-        let library = plugin
-            .library()
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_owned();
+        let library = short_name(&plugin.library());
         let thread_level = match thread_level {
             0 => ThreadLevel::Single,
             1 => ThreadLevel::Funneled,
@@ -146,11 +141,15 @@ impl Transport for World {
     fn join(&mut self, wait: &mut Wait<'_>) -> Result<()> {
         let (rank, size) = (self.rank, self.size);
         self.plugin.join(wait).map_err(|error| match error {
-            Error::TimedOut { seconds, .. } => Error::NotJoined {
-                rank,
-                size,
-                seconds,
-            },
+            Error::TimedOut { seconds, .. } => {
+                // All ranks that came give up at once, and have the same to say.
+                say::in_turn(rank);
+                Error::NotJoined {
+                    rank,
+                    size,
+                    seconds,
+                }
+            }
             error => error,
         })
     }
@@ -202,9 +201,9 @@ impl Transport for World {
                     .broadcast_owned(group.0, root, piece.to_vec(), wait)?;
                 piece.copy_from_slice(&sent);
             } else {
-                let prefix = format!("[rank {}/{}] ", self.rank, self.size);
+                let here = (self.rank, self.size);
                 self.plugin
-                    .broadcast_or_abort(group.0, root, piece, &prefix, wait)?;
+                    .broadcast_or_abort(group.0, root, piece, here, wait)?;
             }
         }
         Ok(())
@@ -280,5 +279,39 @@ impl Transport for World {
     fn finalise(&mut self) -> Result<()> {
         self.places.clear();
         self.plugin.finalise()
+    }
+}
+
+/// The name and version in a library's version text: its first line up to a comma.
+fn short_name(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let name = line.split(',').next().unwrap_or_default();
+    name.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_texts_are_cut_to_name_and_version() {
+        let cases = [
+            (
+                "MPICH Version:      5.0.2\nMPICH Release date: …",
+                "MPICH Version: 5.0.2",
+            ),
+            (
+                "Open MPI v5.0.11, package: Open MPI, ident: 5.0.11",
+                "Open MPI v5.0.11",
+            ),
+            (
+                "Intel(R) MPI Library 2021.9 for Linux* OS\n",
+                "Intel(R) MPI Library 2021.9 for Linux* OS",
+            ),
+            ("", ""),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(short_name(text), expected);
+        }
     }
 }
