@@ -56,11 +56,18 @@ pub fn choose<'a>(
         Some(of_plugin) => flavour.is_none_or(|flavour| flavour == of_plugin),
         None => flavour.is_none(),
     };
+    // Several MPIs of one family may be installed: the one that the program has loaded is meant.
+    let linked = |plugin: &&PathBuf| {
+        fits(plugin)
+            && mapped
+                .iter()
+                .any(|library| names(plugin, &library.soname()))
+    };
     // A name that tells nothing comes last: the plug-in itself will.
     let unnamed = |plugin: &&PathBuf| Flavour::of_plugin(plugin).is_none();
-    let chosen = plugins
-        .iter()
-        .find(fits)
+    let several = plugins.iter().filter(fits).count() > 1;
+    let chosen = (several.then(|| plugins.iter().find(linked)).flatten())
+        .or_else(|| plugins.iter().find(fits))
         .or_else(|| plugins.iter().find(unnamed));
     chosen.map(PathBuf::as_path).ok_or_else(|| Error::NoPlugin {
         flavour: Error::flavour_name(flavour),
@@ -72,6 +79,12 @@ pub fn choose<'a>(
             format!("there is {}", names.collect::<Vec<_>>().join(", "))
         },
     })
+}
+
+/// Whether a plug-in names a library among those it needs; false if it cannot be read.
+fn names(plugin: &Path, soname: &str) -> bool {
+    let name = [b"\0", soname.as_bytes(), b"\0"].concat();
+    fs_err::read(plugin).is_ok_and(|bytes| bytes.windows(name.len()).any(|found| found == name))
 }
 
 #[cfg(test)]
@@ -114,6 +127,27 @@ mod tests {
             choose(&plugins, &mapped, &launcher("PMI_SIZE")).unwrap(),
             plugins[1]
         );
+    }
+
+    #[test]
+    fn among_several_of_a_family_the_loaded_librarys_own_wins() {
+        let folder = tempfile::tempdir().unwrap();
+        let plugins = ["_mpi_mpich.so", "_mpi_mpich_2.so"].map(|name| folder.path().join(name));
+        fs_err::write(&plugins[0], b"\0libmpi.so.12\0").unwrap();
+        fs_err::write(&plugins[1], b"\0libmpich.so.12\0").unwrap();
+        for (library, expected) in [
+            ("libmpich.so.12.2.2", 1),
+            ("libmpi.so.12.5.2", 0),
+            ("libmpi_gnu.so.12", 0),
+        ] {
+            let path = PathBuf::from("/lib").join(library);
+            let mapped = [MpiLibrary {
+                path,
+                flavour: Flavour::Mpich,
+            }];
+            let chosen = choose(&plugins, &mapped, &launcher("PMI_SIZE")).unwrap();
+            assert_eq!(chosen, plugins[expected], "{library}");
+        }
     }
 
     #[test]

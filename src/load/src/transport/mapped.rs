@@ -19,6 +19,20 @@ pub struct MpiLibrary {
     pub flavour: Flavour,
 }
 
+impl MpiLibrary {
+    /// The name that programs need it by: the file's, up to the first number of its version.
+    pub fn soname(&self) -> String {
+        let name = name(&self.path);
+        match name.split_once(".so.") {
+            Some((stem, version)) => {
+                let number = version.split('.').next().unwrap_or_default();
+                format!("{stem}.so.{number}")
+            }
+            None => name.to_owned(),
+        }
+    }
+}
+
 /// The MPI libraries of this process, in the order of their addresses.
 ///
 /// # Errors
