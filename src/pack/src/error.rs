@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use crate::compile::{CompileError, ProbeError};
+
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -12,22 +14,23 @@ pub enum Error {
     /// A file or folder could not be read or written; the message names it.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The path of the environment names no folder.
-    #[error("environment is not a folder: `{path}`")]
-    NotAFolder {
-        /// As given.
+    /// Not a folder, no interpreter in it, or one that doesn't answer.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// The interpreter answers for another folder.
+    #[error(
+        "not a Python environment: its interpreter belongs to `{}`: `{}`",
+        prefix.display(),
+        path.display()
+    )]
+    NotItsPrefix {
+        /// The folder given.
         path: PathBuf,
-    },
-    /// No interpreter where environments have one.
-    #[error("not a Python environment: expected an interpreter at `{expected}`: `{path}`")]
-    NoInterpreter {
-        /// The environment.
-        path: PathBuf,
-        /// Where the first one was looked for.
-        expected: PathBuf,
+        /// `sys.prefix` of its interpreter.
+        prefix: PathBuf,
     },
     /// Another Python than the ones that are supported.
-    #[error("environment's Python is not supported: expected {expected}, got {got}: `{path}`")]
+    #[error("environment's Python is not supported: expected {expected}, got {got}: `{}`", path.display())]
     Unsupported {
         /// The environment.
         path: PathBuf,
@@ -51,19 +54,22 @@ pub enum Error {
         got: i32,
     },
     /// The target exists and is something else than a bundle.
-    #[error("refusing to replace a file that is not a bundle: `{path}`")]
+    #[error("refusing to replace what is not a bundle: `{}`", path.display())]
     Occupied {
         /// The target.
         path: PathBuf,
     },
     /// A file has another size or time than when it was found, or is gone.
-    #[error("environment changed while it was packed: {what}: `{path}`")]
+    #[error("environment changed while it was packed: {what}: `{}`", path.display())]
     Changed {
         /// The file.
         path: PathBuf,
         /// What changed.
         what: String,
     },
+    /// The interpreter can't be run to compile.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
     /// The format refused the bundle.
     #[error(transparent)]
     Bundle(#[from] pybundle_bundle::Error),

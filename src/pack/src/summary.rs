@@ -79,7 +79,7 @@ pub enum Reason {
     Dangling,
     /// A symlink that leads out of the environment; packed as it is, its target isn't.
     LeadsOut,
-    /// A symlink to a folder above itself; left out.
+    /// A symlink to a folder above itself: nothing is looked up through it.
     Circular,
     /// A source that doesn't compile; packed without bytecode.
     DoesNotCompile,

@@ -1,0 +1,185 @@
+//! Where the environment's modules are looked up: its `sys.path`, as `site` makes it.
+//!
+//! The interpreter says what its `sys.path` is; `.pth` files are read again here, to know which
+//! entries are editable installs and which lines are to be run at start.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
+
+use fs_err as fs;
+use pybundle_bundle::{manifest::PthLine, name};
+
+use crate::{
+    Result,
+    compile::Interpreter,
+    exclude::Exclude,
+    roots::{Roots, join},
+};
+
+/// What `site` does in the environment.
+#[derive(Debug, Default)]
+pub(crate) struct Site {
+    /// Folders of `sys.path` that are packed, as paths in the bundle, in order.
+    pub(crate) sys_path: Vec<Vec<u8>>,
+    /// Those of them in which distributions are installed.
+    pub(crate) install: Vec<Vec<u8>>,
+    /// Those of them that hold the standard library.
+    pub(crate) stdlib: Vec<Vec<u8>>,
+    /// Lines to be run at start, in order.
+    pub(crate) lines: Vec<PthLine>,
+    /// Folders outside that path lines name, in order.
+    pub(crate) editable: Vec<PathBuf>,
+}
+
+impl Site {
+    /// Sorts the interpreter's `sys.path`. Site folders outside the environment (of a base prefix
+    /// that a virtual environment lets through) become roots.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] for a `.pth` file that can't be read.
+    pub(crate) fn read(python: &Interpreter, roots: &mut Roots, exclude: &Exclude) -> Result<Self> {
+        let mut site = Self::default();
+        let stdlib = [&python.stdlib, &python.platstdlib].map(|path| fs::canonicalize(path).ok());
+        let site_folders: Vec<PathBuf> = folders(&python.site_packages).collect();
+        for folder in folders(&python.sys_path) {
+            let is_site = site_folders.contains(&folder);
+            let is_stdlib = !is_site
+                && stdlib
+                    .iter()
+                    .flatten()
+                    .any(|stdlib| folder == *stdlib || folder == stdlib.join("lib-dynload"));
+            let path = match roots.bundle_path(&folder) {
+                Some(path) => path,
+                None if is_site => roots.add(&folder, &folder),
+                None => continue,
+            };
+            for (is, list) in [
+                (true, &mut site.sys_path),
+                (is_site, &mut site.install),
+                (is_stdlib, &mut site.stdlib),
+            ] {
+                if is && !list.contains(&path) {
+                    list.push(path.clone());
+                }
+            }
+        }
+        for folder in &site_folders {
+            if let Some(path) = roots.bundle_path(folder) {
+                site.read_folder(folder, &path, python, roots, exclude)?;
+            }
+        }
+        Ok(site)
+    }
+
+    /// Reads the `.pth` files of one folder.
+    fn read_folder(
+        &mut self,
+        folder: &Path,
+        path: &[u8],
+        python: &Interpreter,
+        roots: &Roots,
+        exclude: &Exclude,
+    ) -> Result<()> {
+        let mut names = BTreeSet::new();
+        for item in fs::read_dir(folder)? {
+            names.insert(item?.file_name());
+        }
+        for last in names {
+            let file = join(path, last.as_bytes());
+            let hidden = last.as_bytes().starts_with(b".") && skips_hidden(python.version);
+            if !last.as_bytes().ends_with(b".pth") || hidden || exclude.matches(&file) {
+                continue;
+            }
+            let bytes = match fs::read(folder.join(&last)) {
+                // site ignores what isn't a readable file.
+                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => continue,
+                bytes => bytes?,
+            };
+            let text = String::from_utf8_lossy(&bytes);
+            for line in lines(&text) {
+                match line {
+                    Line::Run(line) => self.lines.push(PthLine {
+                        file: name::escape(&file),
+                        line: line.to_owned(),
+                    }),
+                    Line::Path(line) => self.path_line(&folder.join(line), roots),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn path_line(&mut self, path: &Path, roots: &Roots) {
+        let Ok(real) = fs::canonicalize(path) else {
+            return;
+        };
+        if real.is_dir() && roots.bundle_path(&real).is_none() && !self.editable.contains(&real) {
+            self.editable.push(real);
+        }
+    }
+}
+
+/// Existing folders, symlinks resolved.
+fn folders(paths: &[PathBuf]) -> impl Iterator<Item = PathBuf> + '_ {
+    paths
+        .iter()
+        .filter_map(|path| fs::canonicalize(path).ok())
+        .filter(|path| path.is_dir())
+}
+
+/// A line of a `.pth` file that does something.
+#[derive(Debug, PartialEq, Eq)]
+enum Line<'a> {
+    Run(&'a str),
+    Path(&'a str),
+}
+
+/// The lines as `site.addpackage` takes them.
+fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    text.lines().filter_map(|line| {
+        if line.starts_with('#') || line.trim().is_empty() {
+            None
+        } else if line.starts_with("import ") || line.starts_with("import\t") {
+            Some(Line::Run(line.trim_end()))
+        } else {
+            Some(Line::Path(line.trim_end()))
+        }
+    })
+}
+
+/// Versions that don't read `.pth` files whose names start with a dot (CPython issue 113659).
+fn skips_hidden([major, minor, micro]: [u8; 3]) -> bool {
+    match (major, minor) {
+        (3, ..=8) => false,
+        (3, 9) => micro >= 19,
+        (3, 10) => micro >= 14,
+        (3, 11) => micro >= 8,
+        (3, 12) => micro >= 2,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_as_site_takes_them() {
+        let text = "\u{feff}# no\n\n  \nimport a; b \nimport\tc\nimportant\n../x  \r\n";
+        let got: Vec<_> = lines(text).collect();
+        assert_eq!(
+            got,
+            [
+                Line::Run("import a; b"),
+                Line::Run("import\tc"),
+                Line::Path("important"),
+                Line::Path("../x"),
+            ]
+        );
+    }
+}

@@ -1,0 +1,269 @@
+//! The stages of a packing, one after another.
+
+use std::{
+    collections::HashMap,
+    num::NonZeroUsize,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use pybundle_bundle::{Manifest, limits, manifest, name};
+
+use crate::{
+    Error, LEVELS, Phase, Progress, Reason, Request, Result, Seconds, Skipped, Summary,
+    code::{Codes, Maker},
+    compile::Pool,
+    distributions::Distributions,
+    draft::Parts,
+    environment::{self, Environment},
+    exclude::Exclude,
+    groups::Groups,
+    libraries,
+    modules::{self, Module},
+    roots::{Roots, join},
+    scan::{Rules, Scanner, Tree, What, is_host},
+    site::Site,
+    write::{self, Target},
+};
+
+/// No source takes longer to compile.
+const COMPILE_LIMIT: Duration = Duration::from_secs(300);
+
+/// Packs an environment.
+///
+/// # Errors
+/// [`Error`]; nothing is left behind, and the target is as it was.
+pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
+    let mut clock = Clock::start();
+    if !LEVELS.contains(&request.level) {
+        return Err(Error::Level { got: request.level });
+    }
+    let jobs = jobs(request.jobs);
+    let exclude = Exclude::new(&request.exclude)?;
+    progress.update(Phase::Scan, 0, None);
+    let environment = Environment::open(&request.environment)?;
+    let default = || Request::default_output(&environment.given);
+    let target = Target::new(&request.output.clone().unwrap_or_else(default))?;
+
+    let mut roots = Roots::new(environment.given.clone(), environment.real.clone());
+    let site = Site::read(&environment.python, &mut roots, &exclude)?;
+    let (tree, mut skipped) = scan(&environment, &roots, &site, &exclude, &target, progress)?;
+    clock.lap(|seconds| &mut seconds.scan);
+
+    let distributions = Distributions::read(&tree, &roots, &site.install)?;
+    let class = Groups::classes(&tree, &site);
+    let shared = libraries::resolve(&tree, &class, &environment.python, jobs, progress)?;
+    let (tree, outside) = add_outside(tree, shared.outside(), &mut roots)?;
+    let needs = shared.needs(&tree, &outside);
+    let mut groups = Groups::new(&tree, &site, &distributions);
+    groups.join(&needs, &distributions);
+    clock.lap(|seconds| &mut seconds.libraries);
+
+    let suffixes = &environment.python.extension_suffixes;
+    let modules = modules::find(&tree, &site.sys_path, suffixes);
+    let codes = code(
+        &environment,
+        &tree,
+        &modules,
+        &groups,
+        request.level,
+        jobs,
+        progress,
+    )?;
+    skipped.extend(codes.skipped.iter().cloned());
+    clock.lap(|seconds| &mut seconds.compile);
+
+    let parts = Parts {
+        tree: &tree,
+        groups: &groups,
+        modules: &modules,
+        blocks: &codes.blocks,
+        needs: &needs,
+    };
+    let (draft, sources) = parts.draft();
+    let counts = counts(&tree, &modules, &codes, &groups);
+    let manifest = Manifest {
+        format: format!("{}.{}", limits::MAJOR, limits::MINOR),
+        writer: concat!("pybundle ", env!("CARGO_PKG_VERSION")).to_owned(),
+        python: environment.to_manifest(),
+        optimize: vec![0],
+        glibc: shared.glibc(),
+        roots: roots.to_manifest(),
+        sys_path: site
+            .sys_path
+            .iter()
+            .map(|path| name::escape(path))
+            .collect(),
+        pth: site.lines.clone(),
+        editable: site
+            .editable
+            .iter()
+            .map(|path| path.to_string_lossy().into_owned())
+            .collect(),
+        mpi: shared.mpi(),
+        counts: counts.clone(),
+        options: manifest::Options {
+            level: request.level,
+            exclude: request.exclude.clone(),
+        },
+    };
+    let content = write::Content {
+        draft: &draft,
+        manifest: &manifest,
+        sources: &sources,
+        tree: &tree,
+        blocks: &codes.blocks,
+    };
+    let written = write::write(&content, &target, request.level, jobs, progress)?;
+    clock.lap(|seconds| &mut seconds.write);
+
+    skipped.extend(site.editable.iter().map(|path| Skipped {
+        path: path.to_string_lossy().into_owned(),
+        reason: Reason::Editable,
+        detail: String::new(),
+    }));
+    skipped.sort();
+    Ok(Summary {
+        output: target.path().to_owned(),
+        identity: written.identity.to_string(),
+        files: counts.files,
+        bytes_in: counts.bytes,
+        bytes_out: written.file_len,
+        links: counts.links,
+        modules: modules.len() as u64,
+        code: codes.counts,
+        groups: counts.groups,
+        level: request.level,
+        jobs,
+        python: environment::version(&environment.python),
+        skipped,
+        warnings: shared.warnings(),
+        seconds: clock.finish(),
+    })
+}
+
+fn jobs(wanted: Option<usize>) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    wanted.unwrap_or_else(cores).max(1)
+}
+
+/// Everything below the roots. Of a prefix that belongs to the host, only what Python reaches.
+fn scan(
+    environment: &Environment,
+    roots: &Roots,
+    site: &Site,
+    exclude: &Exclude,
+    target: &Target,
+    progress: &dyn Progress,
+) -> Result<(Tree, Vec<Skipped>)> {
+    let mut scanner = Scanner::new(
+        Rules {
+            exclude,
+            importable: &site.sys_path,
+            roots,
+            output: target.path(),
+        },
+        progress,
+    );
+    if is_host(&environment.real) {
+        for path in &site.sys_path {
+            if let Some(real) = roots.real_path(path) {
+                scanner.folder(&real, path)?;
+            }
+        }
+    } else {
+        for root in roots.iter() {
+            scanner.folder(&root.real, &root.folder)?;
+        }
+    }
+    Ok(scanner.finish())
+}
+
+/// Adds libraries from outside the environment; where each went in the bundle.
+fn add_outside<'a>(
+    tree: Tree,
+    libraries: impl Iterator<Item = &'a std::path::Path>,
+    roots: &mut Roots,
+) -> Result<(Tree, HashMap<PathBuf, Vec<u8>>)> {
+    let mut places = HashMap::new();
+    let mut more = Vec::new();
+    for library in libraries {
+        let (Some(folder), Some(last)) = (library.parent(), library.file_name()) else {
+            continue;
+        };
+        let path = join(&roots.add(folder, folder), last.as_encoded_bytes());
+        more.push(Scanner::one(library, path.clone())?);
+        places.insert(library.to_owned(), path);
+    }
+    Ok((tree.with(more), places))
+}
+
+fn code(
+    environment: &Environment,
+    tree: &Tree,
+    modules: &[Module],
+    groups: &Groups,
+    level: i32,
+    jobs: usize,
+    progress: &dyn Progress,
+) -> Result<Codes> {
+    let workers = NonZeroUsize::new(jobs).unwrap_or(NonZeroUsize::MIN);
+    let pool = Pool::new(&environment.interpreter, workers, COMPILE_LIMIT)?;
+    let maker = Maker {
+        tree,
+        modules,
+        python: &environment.python,
+        pool: &pool,
+        level,
+        jobs,
+        progress,
+    };
+    maker.make(|module| {
+        let group = &groups.list[groups.of[module.file]];
+        (group.is_tests(), group.name.clone())
+    })
+}
+
+fn counts(tree: &Tree, modules: &[Module], codes: &Codes, groups: &Groups) -> manifest::Counts {
+    let of = |kind: fn(&What) -> bool| tree.iter().filter(|found| kind(&found.what)).count() as u64;
+    let coded: usize = codes.blocks.iter().map(|block| block.modules.len()).sum();
+    debug_assert!(coded <= modules.len());
+    manifest::Counts {
+        files: of(|what| matches!(what, What::File(_))),
+        bytes: (0..tree.len()).map(|position| tree.size(position)).sum(),
+        links: of(|what| matches!(what, What::Link(_))),
+        modules: coded as u64,
+        code_bytes: codes.counts.bytes,
+        uncompiled: codes.counts.uncompiled,
+        groups: groups.list.len() as u64,
+    }
+}
+
+/// Seconds of each stage.
+struct Clock {
+    start: Instant,
+    lap: Instant,
+    seconds: Seconds,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let now = Instant::now();
+        Self {
+            start: now,
+            lap: now,
+            seconds: Seconds::default(),
+        }
+    }
+
+    /// Ends a stage; `field` is where its time belongs.
+    fn lap(&mut self, field: impl Fn(&mut Seconds) -> &mut f64) {
+        *field(&mut self.seconds) += self.lap.elapsed().as_secs_f64();
+        self.lap = Instant::now();
+    }
+
+    fn finish(mut self) -> Seconds {
+        self.seconds.total = self.start.elapsed().as_secs_f64();
+        self.seconds
+    }
+}
