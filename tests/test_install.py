@@ -12,11 +12,9 @@ from pathlib import Path
 
 import pytest
 from support import built, mpis
+from support.built import build_mpi
 from support.paths import ROOT
 from support.process import clean_environment
-
-sys.path.insert(0, str(ROOT / "build_support"))
-from plugins import build_mpi
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import shutil
@@ -10,8 +11,11 @@ import sys
 from pathlib import Path
 
 from . import mpis
-from .paths import ROOT, TARGET, TEST, files_digest, made_once
+from .paths import ROOT, TARGET, TEST, digest, files_digest, made_once
 from .process import clean_environment, run
+
+sys.path.insert(0, str(ROOT / "build_support"))
+from plugins import build_mpi
 
 
 def _sources() -> list[Path]:
@@ -43,6 +47,23 @@ def wheel() -> Path:
     folder = made_once(TEST / "wheel", key, make)
     (found,) = folder.glob("pybundle-*.whl")
     return found
+
+
+@functools.cache
+def with_plugin(mpi: mpis.Mpi) -> mpis.Mpi:
+    """The same MPI, with a plug-in of its own in the user's folder, as ``pybundle mpi add`` does.
+
+    For the MPIs of the machine: the wheel has plug-ins for the others.
+    """
+    found = build_mpi.probe(str(mpi.mpicc))
+
+    def make(folder: Path) -> None:
+        library = build_mpi.build(found, ROOT, TARGET / "mpi" / f"{found.flavour}-{found.key}")
+        build_mpi.install(found, library, folder / "pybundle" / "mpi")
+
+    sources = files_digest((ROOT / "src/mpi").rglob("*.*"))
+    folder = made_once(TEST / "plugins" / mpi.name, digest([sources, found.key]), make)
+    return dataclasses.replace(mpi, variables={**mpi.variables, "XDG_DATA_HOME": str(folder)})
 
 
 @functools.cache

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "build_support")]
+sys.path.insert(0, str(ROOT / "tests"))
 
-from plugins import build_mpi
 from support import mpis
+from support.built import build_mpi
 from support.paths import TARGET
 
 
