@@ -1,0 +1,145 @@
+//! Child processes: what a rank leaves in its environment for them, and how they attach.
+//!
+//! A Python that a rank starts finds a `sitecustomize` on its path, in the node image. If it is the
+//! same Python it attaches to that image: no MPI, no bundle, no shared file system. A forked child
+//! has everything already and only takes a lock of its own.
+
+mod boot;
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use pybundle_load::{
+    Image, Job, Settings,
+    environment::{IMAGE, JOB, LOG},
+};
+use pyo3::{intern, prelude::*};
+
+use crate::{
+    exit::{self, Mpi, Process},
+    importer::{self, Options},
+    launch::{self, Launch},
+};
+
+/// `sys.prefix` of the process that loaded: a Python of another environment is left alone.
+const PREFIX: &str = "PYBUNDLE_PREFIX";
+
+/// What the interpreter was before the importer changed it.
+pub(crate) struct Environment {
+    prefix: String,
+}
+
+impl Environment {
+    /// Of the running interpreter.
+    pub(crate) fn of(py: Python<'_>) -> PyResult<Self> {
+        let prefix = py.import("sys")?.getattr("prefix")?.extract()?;
+        Ok(Self { prefix })
+    }
+}
+
+/// Makes everything ready for the children of this process.
+pub(crate) fn prepare(
+    py: Python<'_>,
+    image: &Image,
+    job: Option<&Job>,
+    own: &Environment,
+) -> PyResult<()> {
+    register_fork(py)?;
+    let cache_tag: String = py
+        .import("sys")?
+        .getattr("implementation")?
+        .getattr("cache_tag")?
+        .extract()?;
+    let boot = match py.detach(|| boot::make(image.dir(), &cache_tag)) {
+        Ok(boot) => boot,
+        Err(error) => {
+            // Children then use the environment itself.
+            if env::var_os(LOG).is_some_and(|value| value == "1") {
+                eprintln!("pybundle: children can't attach: {error}");
+            }
+            return Ok(());
+        }
+    };
+    let environ = py.import("os")?.getattr("environ")?;
+    let set = |name: &str, value: &std::ffi::OsStr| environ.set_item(name, value);
+    let mut path = boot.into_os_string();
+    if let Some(old) = env::var_os("PYTHONPATH").filter(|old| !old.is_empty()) {
+        path.push(":");
+        path.push(old);
+    }
+    set("PYTHONPATH", &path)?;
+    set(IMAGE, image.dir().as_os_str())?;
+    set(PREFIX, own.prefix.as_ref())?;
+    set(
+        launch::VARIABLE,
+        Launch::of_this_process().to_text().as_ref(),
+    )?;
+    if let Some(job) = job {
+        set(JOB, job.variable().as_ref())?;
+    }
+    Ok(())
+}
+
+/// Attaches this process to the node image that its environment names. False if it runs from the
+/// environment itself: it is no child of ours, the image is gone, or it was told not to.
+pub(crate) fn attach(py: Python<'_>) -> PyResult<bool> {
+    let Some(dir) = env::var_os(IMAGE).map(PathBuf::from) else {
+        return Ok(false);
+    };
+    let settings = Settings::from_environment().unwrap_or_default();
+    let prefix: std::ffi::OsString = py.import("sys")?.getattr("prefix")?.extract()?;
+    let ours = env::var_os(PREFIX).is_some_and(|known| known == prefix);
+    // A rank of a job that the program has started finds its own bundle.
+    if settings.disabled || !ours || exit::is_watched() || !Launch::has_ancestor() {
+        return Ok(false);
+    }
+    attach_to(py, &dir, &settings)
+}
+
+/// Attaches this process to a node image; false if that can't be.
+pub(crate) fn attach_to(py: Python<'_>, dir: &Path, settings: &Settings) -> PyResult<bool> {
+    let image = match py.detach(|| Image::attach(dir)) {
+        Ok(image) => Arc::new(image),
+        Err(error) => {
+            if settings.log {
+                eprintln!("pybundle: not attached: {error}");
+            }
+            return Ok(false);
+        }
+    };
+    let job = env::var(JOB)
+        .ok()
+        .and_then(|text| Job::attach(&image, &text))
+        .map(Arc::new);
+    if let Some(job) = &job {
+        image.set_job(Arc::clone(job));
+    }
+    exit::watch(
+        py,
+        Process {
+            image: Some(Arc::clone(&image)),
+            job: None,
+            mpi: Mpi::None,
+            launcher: None,
+        },
+    )?;
+    importer::install(py, image, job, &Options::default())?;
+    register_fork(py)?;
+    Ok(true)
+}
+
+fn register_fork(py: Python<'_>) -> PyResult<()> {
+    let keywords = pyo3::types::PyDict::new(py);
+    keywords.set_item("after_in_child", wrap_pyfunction!(forked, py)?)?;
+    let register = py.import("os")?.getattr(intern!(py, "register_at_fork"))?;
+    register.call((), Some(&keywords)).map(drop)
+}
+
+/// Called in every forked child.
+#[pyfunction]
+fn forked() {
+    exit::forked();
+}

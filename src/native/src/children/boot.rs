@@ -1,0 +1,92 @@
+//! The folder of the node image from which children start: this package and a `sitecustomize`.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::package;
+
+/// What Python runs first of all in a child.
+const SITECUSTOMIZE: &str = include_str!("sitecustomize.py");
+
+/// Makes `IMAGE/boot` unless it is there; one process of the node does, the others wait for it.
+pub(super) fn make(image: &Path, cache_tag: &str) -> io::Result<PathBuf> {
+    let boot = image.join("boot");
+    if boot.is_dir() {
+        return Ok(boot);
+    }
+    let package = package::folder().ok_or_else(|| {
+        io::Error::new(io::ErrorKind::NotFound, "the package's folder is unknown")
+    })?;
+    let lock = File::create(image.join("boot.lock"))?;
+    let lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error)?;
+    if !boot.is_dir() {
+        let new = image.join("boot.new");
+        if new.exists() {
+            // Its maker has died.
+            fs::remove_dir_all(&new)?;
+        }
+        fill(&new, &package, cache_tag)?;
+        fs::rename(&new, &boot)?;
+    }
+    drop(lock);
+    Ok(boot)
+}
+
+fn fill(boot: &Path, package: &Path, cache_tag: &str) -> io::Result<()> {
+    let copy = boot.join("pybundle");
+    fs::create_dir_all(&copy)?;
+    for entry in fs::read_dir(package)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(text) = name.to_str() else { continue };
+        let source = Path::new(text)
+            .extension()
+            .is_some_and(|extension| extension == "py");
+        if source || text.starts_with("_native.") {
+            fs::copy(entry.path(), copy.join(&name))?;
+        } else if text.starts_with("_mpi_") {
+            // Only ranks of a job that a child starts need it.
+            symlink(entry.path(), copy.join(&name))?;
+        }
+    }
+    fs::write(
+        boot.join("sitecustomize.py"),
+        SITECUSTOMIZE.replace("@CACHE_TAG@", cache_tag),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_holds_what_children_import() {
+        let folder = tempfile::tempdir().unwrap();
+        let package = folder.path().join("package");
+        fs::create_dir(&package).unwrap();
+        for name in [
+            "__init__.py",
+            "_native.abi3.so",
+            "_mpi_mpich.so",
+            "_native.pyi",
+        ] {
+            fs::write(package.join(name), "").unwrap();
+        }
+        let boot = folder.path().join("boot");
+        fill(&boot, &package, "cpython-311").unwrap();
+        let mut names: Vec<_> = fs::read_dir(boot.join("pybundle"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["__init__.py", "_mpi_mpich.so", "_native.abi3.so"]);
+        let text = fs::read_to_string(boot.join("sitecustomize.py")).unwrap();
+        assert!(text.contains("\"cpython-311\"") && !text.contains("@CACHE_TAG@"));
+    }
+}

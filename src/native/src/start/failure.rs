@@ -1,0 +1,178 @@
+//! A start that failed: who says so, what it says, and how MPI ends.
+
+use std::{
+    io::Write,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use pybundle_load::{
+    Settings,
+    transport::{self, Group, Launcher, Transport, Wait},
+};
+use pyo3::PyErr;
+
+/// Longest time that a rank which can't go on waits for MPI's end; the others have the same error.
+const END: Duration = Duration::from_secs(10);
+
+/// What the program's signal handler raised during the load.
+static SIGNAL: Mutex<Option<PyErr>> = Mutex::new(None);
+
+/// Why a start failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Loading failed.
+    #[error(transparent)]
+    Load(#[from] pybundle_load::Error),
+    /// The ranks could not talk, or there is no way to.
+    #[error(transparent)]
+    Transport(#[from] transport::Error),
+    /// A folder could not be read.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The bundle does not fit this interpreter, or the job's MPI.
+    #[error("{text}")]
+    Refused {
+        /// What does not fit.
+        text: String,
+        /// What to do.
+        hint: String,
+        /// This rank is the one that prints.
+        speaks: bool,
+    },
+}
+
+/// A failed start, of which the message has been printed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// What the program's signal handler raised, if that ended the start.
+    pub(crate) signal: Option<PyErr>,
+}
+
+/// Keeps the exception of a signal handler while the load winds up.
+pub(super) fn keep_signal(error: PyErr) {
+    *SIGNAL.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+}
+
+fn taken_signal() -> Option<PyErr> {
+    SIGNAL.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// The end of a start before the ranks could talk: each one says what it knows, except that of
+/// several in a job that fail alike the first is enough.
+pub(super) fn alone(error: &Error) -> Failure {
+    let launcher = Launcher::detect();
+    let rank = launcher.as_ref().and_then(Launcher::rank);
+    // All ranks of a job start from the same files: what rank 0 lacks, the others lack too.
+    let alike = matches!(
+        error,
+        Error::Transport(
+            transport::Error::NoPlugin { .. }
+                | transport::Error::Singletons { .. }
+                | transport::Error::Open { .. }
+                | transport::Error::NotPlugin { .. }
+                | transport::Error::Version { .. }
+                | transport::Error::TwoLibraries { .. }
+        )
+    );
+    if !alike || rank.unwrap_or(0) == 0 {
+        let size = launcher.as_ref().and_then(Launcher::size);
+        print(error, None, rank.unwrap_or(0), size.unwrap_or(1));
+    }
+    // MPI, where it runs in this process, is ended like any other program's.
+    let _ = transport::plugin::finalise_now();
+    Failure { signal: None }
+}
+
+/// The end of a start that the ranks know of, or must be told of.
+pub(super) fn end(error: &Error, settings: &Settings, transport: &mut dyn Transport) -> Failure {
+    let signal = taken_signal();
+    let (speaks, aborts, rank, size) = match error {
+        Error::Load(error) => {
+            let (rank, size) = match error {
+                pybundle_load::Error::Agreed { rank, size, .. } => (*rank, *size),
+                _ => (transport.rank(Group::WORLD), transport.size(Group::WORLD)),
+            };
+            (
+                error.speaks() && signal.is_none(),
+                error.must_abort(),
+                rank,
+                size,
+            )
+        }
+        Error::Refused { speaks, .. } => (
+            *speaks,
+            false,
+            transport.rank(Group::WORLD),
+            transport.size(Group::WORLD),
+        ),
+        _ => (
+            true,
+            true,
+            transport.rank(Group::WORLD),
+            transport.size(Group::WORLD),
+        ),
+    };
+    if speaks {
+        print(error, Some(settings), rank, size);
+    }
+    if transport.flavour().is_some() && transport.initialised_here() {
+        if aborts {
+            transport.abort(1);
+        }
+        // All ranks are here: what was printed reaches the launcher before the first one leaves.
+        let wait = &mut Wait::asleep("the other ranks to end", Some(END));
+        if transport.barrier(Group::WORLD, wait).is_err() || transport.finalise().is_err() {
+            transport.abort(1);
+        }
+    }
+    Failure { signal }
+}
+
+/// Writes `error: …` and, where there is a cure, `hint: …`.
+fn print(error: &Error, settings: Option<&Settings>, rank: u32, size: u32) {
+    let text = error.to_string();
+    let (text, hint) = match hint(error, settings) {
+        Some(hint) => (text.as_str(), Some(hint)),
+        // The transport's messages carry their cure behind a semicolon.
+        None if matches!(error, Error::Transport(_)) => match text.split_once("; ") {
+            Some((text, hint)) => (text, Some(hint.to_owned())),
+            None => (text.as_str(), None),
+        },
+        None => (text.as_str(), None),
+    };
+    let prefix = if rank == 0 {
+        String::new()
+    } else {
+        format!("[rank {rank}/{size} {}] ", node())
+    };
+    let hint = hint.map_or_else(String::new, |hint| format!("hint: {hint}\n"));
+    // In one piece, so that the lines of several ranks don't mix.
+    let message = format!("error: {prefix}{text}\n{hint}");
+    let _ = std::io::stderr().lock().write_all(message.as_bytes());
+}
+
+fn hint(error: &Error, settings: Option<&Settings>) -> Option<String> {
+    match error {
+        Error::Refused { hint, .. } => Some(hint.clone()),
+        Error::Load(error) => {
+            let missing = error.to_string();
+            let bundle = &settings?.bundle;
+            let absent =
+                missing.contains("No such file") && missing.contains(&*bundle.to_string_lossy());
+            absent.then(|| {
+                "name the bundle with `--bundle FILE` or `PYBUNDLE`, or make it with \
+                 `pybundle pack ENV`"
+                    .to_owned()
+            })
+        }
+        _ => None,
+    }
+}
+
+/// This node's name, for messages.
+fn node() -> String {
+    nix::unistd::gethostname()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
