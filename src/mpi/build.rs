@@ -18,9 +18,9 @@ fn main() {
     if macros(&mpicc).is_some_and(|macros| macros.contains("#define OPEN_MPI ")) {
         println!("cargo:rustc-cfg=open_mpi");
     }
-    println!("cargo:rustc-link-arg-cdylib=-Wl,--enable-new-dtags");
+    println!("cargo:rustc-link-arg=-Wl,--enable-new-dtags");
     for folder in folders(&mpicc) {
-        println!("cargo:rustc-link-arg-cdylib=-Wl,-rpath,{folder}");
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
     }
 }
 

@@ -163,6 +163,9 @@ fn all(world: &mut World) -> Outcome {
     if world.rank(half) != world.size(half) - 1 - rank / 2 {
         return Err("wrong order by key".into());
     }
+    if leader {
+        println!("rank {rank} leads a node of {}", world.size(node));
+    }
     for pace in [Pace::Block, Pace::Nap, Pace::Sleep] {
         for length in [0, 1, 1 << 20, (1 << 20) + 1, 200_000_000] {
             let seconds = broadcast(world, length, size - 1, pace)?;

@@ -33,7 +33,8 @@ pub fn plugins(folders: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 /// Chooses among `plugins`, the earlier ones first: for the MPI library that the program has
-/// `mapped` already, else for the launcher's MPI, else the first.
+/// `mapped` already, else for the launcher's MPI, else for the MPI that is mostly started in its way,
+/// else the first.
 ///
 /// # Errors
 /// [`Error::NoPlugin`].
@@ -65,8 +66,11 @@ pub fn choose<'a>(
     };
     // A name that tells nothing comes last: the plug-in itself will.
     let unnamed = |plugin: &&PathBuf| Flavour::of_plugin(plugin).is_none();
+    let likely =
+        |plugin: &&PathBuf| fits(plugin) && launcher.likely_flavour() == Flavour::of_plugin(plugin);
     let several = plugins.iter().filter(fits).count() > 1;
     let chosen = (several.then(|| plugins.iter().find(linked)).flatten())
+        .or_else(|| plugins.iter().find(likely))
         .or_else(|| plugins.iter().find(fits))
         .or_else(|| plugins.iter().find(unnamed));
     chosen.map(PathBuf::as_path).ok_or_else(|| Error::NoPlugin {
@@ -108,6 +112,7 @@ mod tests {
         assert_eq!(chosen("PMI_SIZE"), plugins[0]);
         assert_eq!(chosen("OMPI_COMM_WORLD_SIZE"), plugins[1]);
         assert_eq!(chosen("SLURM_STEP_NUM_TASKS"), plugins[0]);
+        assert_eq!(chosen("PMIX_RANK"), plugins[1]);
         let only = &plugins[1..];
         assert_eq!(
             choose(only, &[], &launcher("SLURM_STEP_NUM_TASKS")).unwrap(),

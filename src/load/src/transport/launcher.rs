@@ -62,7 +62,7 @@ struct Variables {
     size: Option<&'static str>,
     /// This process's rank.
     rank: &'static str,
-    /// The MPI whose launcher sets them; `None` if several do.
+    /// The MPI whose launcher sets them, or that is mostly started with them.
     flavour: Option<Flavour>,
 }
 
@@ -83,7 +83,7 @@ const VARIABLES: [Variables; 10] = [
         rank: "MPIRUN_RANK",
         flavour: Some(Flavour::Mpich),
     },
-    // Hydra; Slurm, PALS and Flux speak the same protocol to whatever MPI.
+    // Hydra. Resource managers speak the same protocol to every MPI.
     Variables {
         size: Some("PMI_SIZE"),
         rank: "PMI_RANK",
@@ -118,7 +118,7 @@ const VARIABLES: [Variables; 10] = [
     Variables {
         size: None,
         rank: "PMIX_RANK",
-        flavour: None,
+        flavour: Some(Flavour::OpenMpi),
     },
 ];
 
@@ -136,8 +136,10 @@ pub struct Claim {
     pub size: Option<u32>,
     /// This process's rank, where the launcher tells it.
     pub rank: Option<u32>,
-    /// The MPI whose launcher it is, if only one MPI has such a launcher.
+    /// The MPI whose launcher it is, or that such a launcher mostly starts.
     pub flavour: Option<Flavour>,
+    /// Whether no other MPI has such a launcher.
+    pub certain: bool,
 }
 
 impl Claim {
@@ -179,13 +181,15 @@ impl Launcher {
                     (Some(_), size, _) => size?,
                     (None, _, rank) => (known.rank, rank?),
                 };
-                let shared = managed && said_in == "PMI_SIZE";
+                // Offered to every MPI by whoever manages the nodes.
+                let offered = managed && said_in == "PMI_SIZE" || said_in == "PMIX_RANK";
                 Some(Claim {
                     variable: said_in,
                     value: said.to_string(),
                     size: size.map(|(_, size)| size),
                     rank,
-                    flavour: known.flavour.filter(|_| !shared),
+                    flavour: known.flavour,
+                    certain: known.flavour.is_some() && !offered,
                 })
             })
             .collect();
@@ -214,8 +218,18 @@ impl Launcher {
 
     /// The MPI whose own launcher has started this process, if one has.
     pub fn flavour(&self) -> Option<Flavour> {
+        self.first_flavour(|claim| claim.certain)
+    }
+
+    /// The MPI that has probably been started: as [`flavour`](Self::flavour), but also by the
+    /// protocol that a resource manager offers.
+    pub fn likely_flavour(&self) -> Option<Flavour> {
+        self.flavour().or_else(|| self.first_flavour(|_| true))
+    }
+
+    fn first_flavour(&self, counts: impl Fn(&Claim) -> bool) -> Option<Flavour> {
         let several = |claim: &&Claim| claim.several() != Some(false);
-        let claims = self.claims.iter();
+        let claims = self.claims.iter().filter(|claim| counts(claim));
         claims
             .clone()
             .filter(several)
@@ -233,8 +247,8 @@ impl Launcher {
     /// [`Error::Singletons`].
     pub fn check(&self, library: &str, flavour: Flavour, size: u32) -> Result<()> {
         // The library's own launcher knows better than one that stands further out.
-        let of = |flavour| move |claim: &&Claim| claim.flavour == flavour;
-        let own = self.claims.iter().find(of(Some(flavour)));
+        let own = |claim: &&Claim| claim.certain && claim.flavour == Some(flavour);
+        let own = self.claims.iter().find(own);
         if size > 1 || own.is_some_and(|claim| claim.several() == Some(false)) {
             return Ok(());
         }
@@ -257,97 +271,93 @@ impl Launcher {
 mod tests {
     use super::*;
 
-    fn launcher(variables: &[(&str, &str)]) -> Option<Launcher> {
+    /// The launchers behind `NAME=value NAME=value`.
+    fn launcher(variables: &str) -> Option<Launcher> {
+        let variables: Vec<_> = variables
+            .split(' ')
+            .filter_map(|word| word.split_once('='))
+            .collect();
         Launcher::from_variables(|name| {
-            variables
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| (*value).to_owned())
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
         })
     }
 
     #[test]
     fn without_a_launcher_there_is_no_job() {
-        assert_eq!(launcher(&[]), None);
-        assert_eq!(
-            launcher(&[("SLURM_NTASKS", "8"), ("SLURM_PROCID", "0")]),
-            None
-        );
-        assert_eq!(launcher(&[("PMI_SIZE", "1"), ("PMI_RANK", "0")]), None);
-        assert_eq!(
-            launcher(&[("OMPI_COMM_WORLD_SIZE", "1"), ("PMIX_RANK", "0")]),
-            None
-        );
-        assert_eq!(launcher(&[("PMI_SIZE", "many")]), None);
+        assert_eq!(launcher(""), None);
+        assert_eq!(launcher("SLURM_NTASKS=8 SLURM_PROCID=0"), None);
+        assert_eq!(launcher("PMI_SIZE=1 PMI_RANK=0"), None);
+        assert_eq!(launcher("OMPI_COMM_WORLD_SIZE=1 PMIX_RANK=0"), None);
+        assert_eq!(launcher("PMI_SIZE=many"), None);
     }
 
     #[test]
     fn each_launcher_is_recognised() {
-        let cases: [(&[(&str, &str)], Option<u32>, Option<Flavour>); 8] = [
+        use Flavour::{Mpich, OpenMpi};
+        let cases = [
+            ("PMI_SIZE=4 PMI_RANK=3", Some(4), Some(Mpich), Some(Mpich)),
             (
-                &[("PMI_SIZE", "4"), ("PMI_RANK", "3")],
-                Some(4),
-                Some(Flavour::Mpich),
-            ),
-            (
-                &[("OMPI_COMM_WORLD_SIZE", "2"), ("PMIX_RANK", "1")],
+                "OMPI_COMM_WORLD_SIZE=2 PMIX_RANK=1",
                 Some(2),
-                Some(Flavour::OpenMpi),
+                Some(OpenMpi),
+                Some(OpenMpi),
             ),
+            ("MV2_COMM_WORLD_SIZE=2", Some(2), Some(Mpich), Some(Mpich)),
             (
-                &[("MV2_COMM_WORLD_SIZE", "2")],
+                "MPIRUN_NPROCS=2 MPIRUN_RANK=0",
                 Some(2),
-                Some(Flavour::Mpich),
+                Some(Mpich),
+                Some(Mpich),
             ),
             (
-                &[("SLURM_STEP_NUM_TASKS", "16"), ("SLURM_PROCID", "2")],
+                "JSM_NAMESPACE_SIZE=6",
+                Some(6),
+                Some(OpenMpi),
+                Some(OpenMpi),
+            ),
+            ("PALS_RANKID=0", None, Some(Mpich), Some(Mpich)),
+            ("ALPS_APP_PE=5", None, Some(Mpich), Some(Mpich)),
+            (
+                "SLURM_STEP_NUM_TASKS=16 SLURM_PROCID=2",
                 Some(16),
                 None,
+                None,
             ),
             (
-                &[
-                    ("SLURM_STEP_NUM_TASKS", "4"),
-                    ("PMI_SIZE", "4"),
-                    ("SLURM_STEP_ID", "0"),
-                ],
+                "SLURM_STEP_NUM_TASKS=4 PMI_SIZE=4 SLURM_STEP_ID=0",
                 Some(4),
                 None,
+                Some(Mpich),
             ),
             (
-                &[
-                    ("FLUX_JOB_SIZE", "3"),
-                    ("PMI_SIZE", "3"),
-                    ("FLUX_JOB_ID", "f"),
-                ],
+                "SLURM_STEP_NUM_TASKS=4 PMIX_RANK=0",
+                Some(4),
+                None,
+                Some(OpenMpi),
+            ),
+            (
+                "FLUX_JOB_SIZE=3 PMI_SIZE=3 FLUX_JOB_ID=f",
                 Some(3),
                 None,
+                Some(Mpich),
             ),
-            (
-                &[("JSM_NAMESPACE_SIZE", "6")],
-                Some(6),
-                Some(Flavour::OpenMpi),
-            ),
-            (&[("PALS_RANKID", "0")], None, Some(Flavour::Mpich)),
         ];
-        for (variables, size, flavour) in cases {
+        for (variables, size, certain, likely) in cases {
             let launcher = launcher(variables).unwrap();
-            assert_eq!(
-                (launcher.size(), launcher.flavour()),
-                (size, flavour),
-                "{variables:?}"
+            let got = (
+                launcher.size(),
+                launcher.flavour(),
+                launcher.likely_flavour(),
             );
+            assert_eq!(got, (size, certain, likely), "{variables}");
         }
-        assert_eq!(
-            launcher(&[("PMI_SIZE", "4"), ("PMI_RANK", "3")])
-                .unwrap()
-                .rank(),
-            Some(3)
-        );
+        assert_eq!(launcher("PMI_SIZE=4 PMI_RANK=3").unwrap().rank(), Some(3));
     }
 
     #[test]
     fn singletons_are_an_error_that_names_variable_and_library() {
-        let launcher = launcher(&[("PMI_SIZE", "4")]).unwrap();
+        let launcher = launcher("PMI_SIZE=4").unwrap();
         launcher.check("MPICH 5", Flavour::Mpich, 4).unwrap();
         launcher.check("MPICH 5", Flavour::Mpich, 2).unwrap();
         let error = launcher
@@ -363,11 +373,10 @@ mod tests {
 
     #[test]
     fn a_launcher_below_another_is_legitimate() {
-        // Outer MPICH job of 4, inner `mpiexec -n 1` of Open MPI.
-        let nested = launcher(&[("PMI_SIZE", "4"), ("OMPI_COMM_WORLD_SIZE", "1")]).unwrap();
+        // In an MPICH job of 4, one rank runs `mpiexec -n 1` of Open MPI.
+        let nested = launcher("PMI_SIZE=4 OMPI_COMM_WORLD_SIZE=1").unwrap();
         nested.check("Open MPI", Flavour::OpenMpi, 1).unwrap();
-        // The other way round the inner job has more ranks.
-        let nested = launcher(&[("PMI_SIZE", "4"), ("OMPI_COMM_WORLD_SIZE", "1")]).unwrap();
+        // Or the other way round: the job with several ranks is the one to join.
         assert_eq!(nested.flavour(), Some(Flavour::Mpich));
         assert_eq!(nested.claim().variable, "PMI_SIZE");
     }
