@@ -108,9 +108,9 @@ def run(
             hang = "\n".join(_describe(pid) for pid in _tagged(tag))
             status = -signal.SIGKILL
         finally:
+            seconds = time.monotonic() - begin
             _kill(tag)
             process.wait()
-        seconds = time.monotonic() - begin
         out.seek(0)
         err.seek(0)
         texts = (stream.read().decode(errors="replace") for stream in (out, err))

@@ -1,0 +1,135 @@
+"""What `make bench` prints: packing, start and file operations of W2, beside plain Python.
+
+Times alternate between the candidates, so that what else the machine does hits all of them; medians
+and quartiles are of whole processes (interpreter start included), on a warm disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from support import counter, mpis
+from support.environments import W2, Environment, environment
+from support.process import clean_environment, run
+from support.pythons import main_python
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of one process."""
+
+    wall: float
+    cpu: float
+
+
+def main() -> int:
+    """Measure and print; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=11, help="repetitions of each time")
+    parser.add_argument("--ranks", type=int, default=4, help="ranks of the counted run")
+    options = parser.parse_args()
+    w2 = environment("w2", main_python())
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=_memory()) as folder:
+        bundle = Path(folder) / "w2.pybundle"
+        packing(w2, bundle)
+        nodes = Path(folder) / "nodes"
+        nodes.mkdir()
+        starting(w2, bundle, nodes, options.pairs)
+        counting(w2, bundle, nodes, options.ranks)
+    return 0
+
+
+def packing(w2: Environment, bundle: Path) -> None:
+    """Time and size, beside tar with zstd."""
+    size = sum(path.lstat().st_size for path in w2.folder.rglob("*") if not path.is_dir())
+    cost = timed([w2.pybundle, "pack", w2.folder, "-o", bundle], clean_environment())
+    print(f"\npacking W2, {size / 1e6:.0f} MB          wall s    MB")
+    print(f"  pybundle pack              {cost.wall:8.1f} {bundle.stat().st_size / 1e6:5.0f}")
+    if shutil.which("zstd") is None:
+        print("  tar --zstd                 (no zstd on this machine)")
+        return
+    archive = bundle.with_suffix(".tar.zst")
+    words = ["tar", "--use-compress-program", "zstd -T0", "-C", w2.folder.parent, "-cf", archive]
+    cost = timed([*words, w2.folder.name], clean_environment())
+    print(f"  tar | zstd -T0             {cost.wall:8.1f} {archive.stat().st_size / 1e6:5.0f}")
+    archive.unlink()
+
+
+def starting(w2: Environment, bundle: Path, nodes: Path, pairs: int) -> None:
+    """Whole-process time of W2's imports: plain, first start, and attached to a present image."""
+    env = clean_environment(PYBUNDLE_NODE_DIR=str(nodes))
+    plain = [w2.python, "-c", W2]
+    ours = [w2.python, "-m", "pybundle", "run", "--bundle", bundle]
+    fresh = [*ours, "-c", W2]
+    costs: dict[str, list[Cost]] = {"plain Python": [], "first start": [], "attached": []}
+    timed(plain, env)
+    for _ in range(pairs):
+        costs["plain Python"].append(timed(plain, env))
+        costs["first start"].append(timed(fresh, env))
+    run([*ours, "--keep", "-c", W2], env=env, timeout=120).check()
+    for _ in range(pairs):
+        costs["plain Python"].append(timed(plain, env))
+        costs["attached"].append(timed(fresh, env))
+    run([w2.pybundle, "clean"], env=env).check()
+    base = statistics.median(cost.wall for cost in costs["plain Python"])
+    base_cpu = statistics.median(cost.cpu for cost in costs["plain Python"])
+    print(f"\nstart of W2, one process, {pairs} pairs   wall s (quartiles)      ratio   CPU ratio")
+    for name, found in costs.items():
+        walls = sorted(cost.wall for cost in found)
+        low, middle, high = statistics.quantiles(walls, n=4)
+        cpu = statistics.median(cost.cpu for cost in found)
+        quartiles = f"{middle:6.2f} ({low:.2f}-{high:.2f})"
+        print(f"  {name:26} {quartiles:>24} {middle / base:9.2f} {cpu / base_cpu:9.2f}")
+    print("  budgets: attached at most 0.65 as shipped (row 6), first start at most 1.0 (row 7)")
+
+
+def counting(w2: Environment, bundle: Path, nodes: Path, ranks: int) -> None:
+    """File operations below the environment, and all system calls, of the imports alone."""
+    code = counter.MARK + f"mark('imports')\n{W2}\nmark('end')\n"
+    mpi = mpis.find("mpich")
+    env = mpi.environment(PYBUNDLE_NODE_DIR=str(nodes))
+    launch = [mpi.mpiexec, "-n", ranks, w2.python]
+    ours = ["-m", "pybundle", "run", "--bundle", bundle]
+    print(f"\nimports of W2 on {ranks} ranks    operations below env    system calls   (all ranks)")
+    for name, words in (("plain Python", []), ("from the bundle", ours)):
+        counts = counter.count([*launch, *words, "-c", code], below=[w2.folder], env=env)
+        counts.result.check()
+        phases = [process.phase("imports") for process in counts.with_phase("imports")]
+        below = sorted(phase.below[0] for phase in phases)
+        calls = sorted(sum(phase.calls.values()) for phase in phases)
+        print(f"  {name:22} {below[0]:9,}-{below[-1]:<9,} {calls[0]:9,}-{calls[-1]:<9,}")
+    print("  budgets: 0 operations (row 1); a seventh of the system calls (row 4)")
+
+
+def timed(words: Sequence[object], env: dict[str, str]) -> Cost:
+    """Run a program once, quietly; it must succeed."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begin = time.perf_counter()
+    # Without a time limit: waiting under one is polling, which would blur what is measured.
+    subprocess.run(list(map(str, words)), env=env, check=True, stdout=subprocess.DEVNULL)
+    wall = time.perf_counter() - begin
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Cost(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def _memory() -> str | None:
+    """A folder in memory, where there is one: the disk isn't what is measured."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
