@@ -1,7 +1,9 @@
 //! The finder for one folder of `sys.path` or of a `__path__`: what the path hook makes.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt as _;
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt as _,
+};
 
 use pyo3::{
     exceptions::PyImportError,
@@ -211,20 +213,9 @@ impl FolderMethods {
             finders.push(machinery.file_finder.bind(py).call1(arguments)?.unbind());
             Ok(())
         };
-        for root in &state.image.manifest().roots {
-            let (Some(path), Some(rest)) = (
-                root.paths.first(),
-                claims::below(root.folder.as_bytes(), &self.inside),
-            ) else {
-                continue;
-            };
-            if root.folder.is_empty() && claims::is_other_root(rest) {
-                continue;
-            }
+        if let Some((path, rest)) = state.originals(&self.inside).next() {
             let path = claims::join(path.as_bytes(), rest);
-            add(std::ffi::OsStr::from_bytes(&path)
-                .into_pyobject(py)?
-                .into_any())?;
+            add(OsStr::from_bytes(&path).into_pyobject(py)?.into_any())?;
         }
         add(state.tree_string(py, &self.inside)?.into_any())?;
         Ok(finders)

@@ -1,15 +1,37 @@
-//! Modules of the standard library that must learn of our classes when they come.
+//! Two modules of the standard library that need a hand when they run.
+//!
+//! `pkgutil` must learn of our finder. `sysconfig` walks from the interpreter's path to its real
+//! folder, name by name, at every start of a program that imports numpy or pandas; what it asks is
+//! known without looking.
 
-use pyo3::{intern, prelude::*};
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt as _,
+};
 
-use super::{folder::FolderMethods, state::State};
+use pyo3::{
+    intern,
+    prelude::*,
+    types::{PyCFunction, PyDict, PyTuple},
+};
 
-/// Called after a module of the bundle has run.
-pub(crate) fn after(state: &State, name: &Bound<'_, PyAny>) -> PyResult<()> {
-    if name.eq(intern!(name.py(), "pkgutil"))? {
-        register(state, name.py())?;
+use super::{claims, folder::FolderMethods, guard::guard, lookup::Place, state::State};
+
+/// Runs `body`, which runs the module of this name.
+pub(crate) fn around(
+    state: &'static State,
+    name: &Bound<'_, PyAny>,
+    body: impl FnOnce() -> PyResult<()>,
+) -> PyResult<()> {
+    let py = name.py();
+    if name.eq(intern!(py, "pkgutil"))? {
+        body()?;
+        register(state, py)
+    } else if name.eq(intern!(py, "sysconfig"))? {
+        with_known_paths(state, py, body)
+    } else {
+        body()
     }
-    Ok(())
 }
 
 /// Tells `pkgutil`, if it is there, to ask our finder for the modules of a folder: it treats every
@@ -24,4 +46,79 @@ pub(crate) fn register(state: &State, py: Python<'_>) -> PyResult<()> {
         .getattr("iter_importer_modules")?
         .call_method1("register", (&state.machinery.folder, iterate))?;
     Ok(())
+}
+
+/// Runs `body` with an `os.path` whose `realpath` and `isfile` know the claimed paths. `sysconfig`
+/// keeps this `realpath` for its later questions; everybody else gets the original ones back.
+fn with_known_paths(
+    state: &'static State,
+    py: Python<'_>,
+    body: impl FnOnce() -> PyResult<()>,
+) -> PyResult<()> {
+    let path = py.import("os")?.getattr("path")?;
+    let replace = |name: &str, known: fn(&State, &OsStr) -> Option<Known>| -> PyResult<Py<PyAny>> {
+        let original = path.getattr(name)?.unbind();
+        let ask = original.clone_ref(py);
+        let answer = move |arguments: &Bound<'_, PyTuple>, keywords: Option<&Bound<'_, PyDict>>| {
+            guard(|| {
+                let py = arguments.py();
+                if let Ok(path) = arguments.get_item(0)
+                    && let Ok(path) = path.extract::<OsString>()
+                {
+                    match known(state, &path) {
+                        Some(Known::Path(path)) => {
+                            return Ok(path.into_pyobject(py)?.into_any().unbind());
+                        }
+                        Some(Known::Flag(flag)) => {
+                            return Ok(flag.into_pyobject(py)?.to_owned().into_any().unbind());
+                        }
+                        None => {}
+                    }
+                }
+                ask.call(py, arguments, keywords)
+            })
+        };
+        path.setattr(name, PyCFunction::new_closure(py, None, None, answer)?)?;
+        Ok(original)
+    };
+    let realpath = replace("realpath", State::known_realpath)?;
+    let isfile = replace("isfile", State::known_isfile)?;
+    let result = body();
+    path.setattr("realpath", realpath)?;
+    path.setattr("isfile", isfile)?;
+    result
+}
+
+/// An answer without looking.
+enum Known {
+    Path(OsString),
+    Flag(bool),
+}
+
+impl State {
+    /// The real path of the interpreter, or of a path below an original root.
+    fn known_realpath(&self, path: &OsStr) -> Option<Known> {
+        if self.machinery.executable.as_deref() == Some(path) {
+            let program = std::fs::read_link("/proc/self/exe").ok()?;
+            // Another program may run the interpreter: a debugger, an embedding one.
+            let name = program.file_name()?.as_bytes();
+            return name
+                .starts_with(b"python")
+                .then(|| Known::Path(program.into()));
+        }
+        let inside = self.claims.claim(path.as_bytes())?.inside;
+        let index = self.image.index();
+        let direct = index.find(&inside).is_some() || self.resolve(&inside) == Place::Absent;
+        let (real, rest) = self.originals(&inside).last()?;
+        direct.then(|| {
+            let path = claims::join(real.as_bytes(), rest);
+            Known::Path(OsStr::from_bytes(&path).to_owned())
+        })
+    }
+
+    /// Is there a file at a path below an original root?
+    fn known_isfile(&self, path: &OsStr) -> Option<Known> {
+        let inside = self.claims.claim(path.as_bytes())?.inside;
+        Some(Known::Flag(matches!(self.resolve(&inside), Place::File(_))))
+    }
 }

@@ -152,6 +152,21 @@ impl State {
         (module.package == folder).then_some(Found::Module(row, module))
     }
 
+    /// The original folders of the root that a path inside the bundle lies below, each with the
+    /// rest of the path.
+    pub(crate) fn originals<'a>(
+        &'a self,
+        inside: &'a [u8],
+    ) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        let roots = &self.image.manifest().roots;
+        let other = claims::is_other_root(inside);
+        roots
+            .iter()
+            .filter(move |root| root.folder.is_empty() != other)
+            .filter_map(move |root| Some((root, claims::below(root.folder.as_bytes(), inside)?)))
+            .flat_map(|(root, rest)| root.paths.iter().map(move |path| (path.as_str(), rest)))
+    }
+
     /// The module whose file lies at a path, as a loader's `path` says it.
     pub(crate) fn module_at(&self, path: &str) -> Option<(u32, Module)> {
         let inside = match path.strip_prefix(self.tree.as_str()) {

@@ -4,6 +4,8 @@
 //! import hooks and pickling see what they know. A class is made of a native one that has the
 //! methods, and importlib's, which has the rest.
 
+use std::ffi::OsString;
+
 use pyo3::{
     intern,
     prelude::*,
@@ -43,6 +45,8 @@ pub(crate) struct Machinery {
     pub(crate) cached_suffix: Option<String>,
     /// `sys.flags.optimize`.
     pub(crate) optimize: u8,
+    /// `sys.executable`.
+    pub(crate) executable: Option<OsString>,
 }
 
 impl Machinery {
@@ -103,6 +107,7 @@ impl Machinery {
             extension_base: extension_base.unbind(),
             file_finder: file_finder.unbind(),
             imp: py.import("_imp")?.unbind(),
+            executable: sys.getattr("executable")?.extract()?,
             sys: sys.unbind(),
             bootstrap: bootstrap.unbind(),
             external: external.unbind(),

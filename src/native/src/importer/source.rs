@@ -8,7 +8,7 @@ use pyo3::{
     types::{PyDict, PyString, PyTuple},
 };
 
-use super::{code, guard::guard, state::State};
+use super::{code, guard::guard, hooks, state::State};
 
 /// Loads a source module of the bundle: its code lies decoded in the node image.
 ///
@@ -116,11 +116,7 @@ fn exec_module(slf: &Bound<'_, PyAny>, module: &Bound<'_, PyAny>) -> PyResult<()
         }
         code
     };
-    run(state, &code, module)?;
-    if own {
-        super::hooks::after(state, &name)?;
-    }
-    Ok(())
+    hooks::around(state, &name, || run(state, &code, module))
 }
 
 /// Runs code in a module's namespace; a traceback looks as importlib's does.
