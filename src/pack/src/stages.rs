@@ -50,11 +50,12 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
     let (tree, mut skipped) = scan(&environment, &roots, &site, &exclude, &target, progress)?;
     clock.lap(|seconds| &mut seconds.scan);
 
-    let distributions = Distributions::read(&tree, &roots, &site.install)?;
     let class = Groups::classes(&tree, &site);
     let shared = libraries::resolve(&tree, &class, &environment.python, jobs, progress)?;
+    // Positions in the tree are those in this one from here on.
     let (tree, outside) = add_outside(tree, shared.outside(), &mut roots)?;
     let needs = shared.needs(&tree, &outside);
+    let distributions = Distributions::read(&tree, &roots, &site.install)?;
     let mut groups = Groups::new(&tree, &site, &distributions);
     groups.join(&needs, &distributions);
     clock.lap(|seconds| &mut seconds.libraries);
