@@ -106,13 +106,14 @@ fn ask<'py>(
     top: bool,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = finder.py();
+    let claimed = state.place_for_other(finder, entry, fullname)?;
     if top
+        && !claimed
         && finder.get_type().is(&state.machinery.file_finder)
         && !may_have(state, entry, fullname)?
     {
         return Ok(None);
     }
-    state.place_for_other(finder, entry, fullname)?;
     let spec = if finder.hasattr(intern!(py, "find_spec"))? {
         finder.call_method1(intern!(py, "find_spec"), (fullname, target))?
     } else {
@@ -144,19 +145,22 @@ fn may_have(
 }
 
 impl State {
-    /// A finder that isn't ours is about to look into a folder of the tree (a hook that rewrites
-    /// sources put it there): the file it will look for must lie there.
+    /// A finder that isn't ours is about to look into a folder. If it is one of the tree (a hook
+    /// that rewrites sources put the finder there), the file it will look for must lie in it.
     fn place_for_other(
         &self,
         finder: &Bound<'_, PyAny>,
         entry: &Bound<'_, PyString>,
         fullname: &Bound<'_, PyString>,
-    ) -> PyResult<()> {
+    ) -> PyResult<bool> {
         let (Ok(path), Ok(name)) = (entry.to_cow(), fullname.to_cow()) else {
-            return Ok(());
+            return Ok(false);
         };
-        let Some((Place::Folder(row), _)) = self.place_of(path.as_bytes()) else {
-            return Ok(());
+        let Some((place, _)) = self.place_of(path.as_bytes()) else {
+            return Ok(false);
+        };
+        let Place::Folder(row) = place else {
+            return Ok(true);
         };
         let tail = name.rsplit('.').next().unwrap_or_default();
         if let Some(Found::Module(_, module)) = self.find_in(row, tail.as_bytes()) {
@@ -167,6 +171,6 @@ impl State {
                 finder.call_method0(intern!(py, "invalidate_caches"))?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
