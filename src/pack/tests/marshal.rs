@@ -15,15 +15,18 @@ use pybundle_pack::marshal::{Canonical, PythonVersion, canonical};
 const FILENAME: &str = "lib/some/module.py";
 const PREFIX: &str = "/dev/shm/image/";
 
-/// `PYBUNDLE_TEST_EVERYTHING=1` compares CPython's own test modules too.
+/// `PYBUNDLE_TEST_SOURCES=everything` compares CPython's own test modules too, another
+/// value the sources in that folder instead.
 #[test]
 fn standard_library_loads_equal_and_pycache_gives_the_same_bytes() {
     let pythons = support::pythons();
     assert!(!pythons.is_empty(), "no interpreter to test with");
-    for python in &pythons {
-        let (major, minor) = python.version;
-        compare(&python.path, PythonVersion { major, minor });
-    }
+    std::thread::scope(|scope| {
+        for python in &pythons {
+            let (major, minor) = python.version;
+            scope.spawn(move || compare(&python.path, PythonVersion { major, minor }));
+        }
+    });
 }
 
 fn compare(interpreter: &Path, version: PythonVersion) {
@@ -32,9 +35,7 @@ fn compare(interpreter: &Path, version: PythonVersion) {
         env!("CARGO_MANIFEST_DIR"),
         "/tests/python/marshal_peer.py"
     ));
-    if std::env::var_os("PYBUNDLE_TEST_EVERYTHING").is_some() {
-        command.arg("everything");
-    }
+    command.args(std::env::var_os("PYBUNDLE_TEST_SOURCES"));
     let mut peer = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -279,7 +279,7 @@ impl Resolver {
             let may = !library.outside || may_travel(host);
             return (library.scan.machine == machine && may).then_some(known);
         }
-        if !may_travel(host) || self.in_system_folder(path, host) {
+        if !may_travel(host) || self.in_system_folder(path, host) || !real.is_file() {
             return None;
         }
         // What can't be read or isn't ELF (a linker script) is passed over, as `ld.so` does.

@@ -182,3 +182,64 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     let bytes = bytes.get(at..)?.first_chunk()?;
     Some(u32::from_le_bytes(*bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn the_hash_tables_tell_how_many_symbols_there_are() {
+        let mut info = DynamicInfo {
+            hash: Some(4),
+            ..DynamicInfo::default()
+        };
+        assert_eq!(count(&words(&[0, 3, 17]), &info), 17);
+        info.hash = Some(u64::MAX);
+        assert_eq!(count(&words(&[0, 3, 17]), &info), 0);
+        // Two buckets from symbol 5 on, one word of bloom filter; the chains are 5-6 and 7-9.
+        let chains = [2, 3, 2, 4, 5];
+        let head = [2, 5, 1, 0, 0, 0, 5, 7];
+        assert_eq!(
+            gnu_count(&words(&[&head[..], &chains].concat()), 0),
+            Some(10)
+        );
+        // No bucket is used: all symbols are undefined.
+        assert_eq!(gnu_count(&words(&[1, 5, 1, 0, 0, 0, 0]), 0), Some(5));
+        // The last chain doesn't end, the filter is longer than the file.
+        assert_eq!(
+            gnu_count(&words(&[&head[..], &[2, 3, 2]].concat()), 0),
+            None
+        );
+        assert_eq!(gnu_count(&words(&[2, 5, u32::MAX, 0]), 0), None);
+    }
+
+    #[test]
+    fn names_end_where_the_table_ends() {
+        let table = Strings::new(b"xx\0one\0two", 2, 100);
+        assert_eq!(table.get(1), Ok("one"));
+        assert_eq!(table.get(5), Ok("two"));
+        assert_eq!(table.get(0), Ok(""));
+        assert_eq!(table.get(8), Err(ElfError::Name(8)));
+        assert_eq!(table.get(u64::MAX), Err(ElfError::Name(u64::MAX)));
+        assert_eq!(Strings::new(b"abc", 9, 9).get(0), Err(ElfError::Name(0)));
+    }
+
+    #[test]
+    fn calls_of_mpi_are_told_from_other_names() {
+        for name in [
+            "MPI_Init",
+            "MPI_Comm_rank",
+            "mpi_init_",
+            "mpi_init_thread__",
+        ] {
+            assert!(is_mpi(name.as_bytes()), "{name}");
+        }
+        for name in ["mpi_mul", "mpi_initialise", "PMPI_Init"] {
+            assert!(!is_mpi(name.as_bytes()), "{name}");
+        }
+    }
+}

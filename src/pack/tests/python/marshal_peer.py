@@ -95,8 +95,10 @@ def difference(expected, got, path="module"):
     return None if expected == got else "%s: %r, got %r" % (path, expected, got)
 
 
-def modules(everything):
-    root = sysconfig.get_path("stdlib")
+def modules(which):
+    """Paths of the standard library, of all its tests too, or of a folder."""
+    everything = which is not None
+    root = sysconfig.get_path("stdlib") if which in (None, "everything") else which
     for folder, folders, files in os.walk(root):
         folders.sort()
         for skipped in ("site-packages", "__pycache__") + (
@@ -111,7 +113,7 @@ def modules(everything):
 
 def main():
     failures = compared = cached = same = 0
-    for path in modules(sys.argv[1:] == ["everything"]):
+    for path in modules(sys.argv[1] if sys.argv[1:] else None):
         with open(path, "rb") as file:
             source = file.read()
         try:
@@ -157,7 +159,7 @@ def main():
         % (compared, cached, same, failures),
         file=sys.stderr,
     )
-    sys.exit(failures > 0 or compared < 500)
+    sys.exit(failures > 0 or compared < 10)
 
 
 main()

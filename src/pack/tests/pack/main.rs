@@ -1,0 +1,14 @@
+//! Packs real environments and compares the bundle with what the interpreter says of them.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bundle;
+mod environment;
+
+mod bytes;
+mod code;
+mod modules;
+mod refused;
+mod site;
+mod tree;
