@@ -21,7 +21,7 @@ use pybundle_pack::{
     marshal::canonical,
 };
 
-const MINUTE: Duration = Duration::from_mins(1);
+const MINUTE: Duration = Duration::from_secs(60);
 
 fn pool(interpreter: &Path, workers: usize, limit: Duration) -> Pool {
     Pool::new(interpreter, NonZeroUsize::new(workers).unwrap(), limit).unwrap()

@@ -18,7 +18,7 @@ const SCRIPT: &str = include_str!("probe.py");
 const MARKER: &[u8] = b"\npybundle-probe:";
 
 /// Time that it has; a start from a slow, cold file system may well take half a minute.
-const LIMIT: Duration = Duration::from_mins(3);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// Longest answer that is read.
 const LONGEST: usize = 1 << 20;
