@@ -1,7 +1,7 @@
 //! Tries a transport plug-in in a real MPI job: `mpiexec -n N transport_check PLUGIN SCENARIO`.
 //!
 //! Each scenario is one thing that a job does, or that goes wrong in one; it ends with status 0, or
-//! as its description says. `tests` runs them all under every MPI found.
+//! as its description says.
 
 #![expect(unsafe_code, reason = "plays a program that calls MPI on its own")]
 #![expect(clippy::print_stdout, reason = "a program")]
