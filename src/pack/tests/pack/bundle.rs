@@ -48,7 +48,8 @@ impl Bundle {
 
     /// The kind of the entry at a path.
     pub(crate) fn kind(&self, path: &str) -> Option<Kind> {
-        self.entry(path).and_then(|entry| Kind::from_number(entry.kind))
+        self.entry(path)
+            .and_then(|entry| Kind::from_number(entry.kind))
     }
 
     /// Paths of all entries but code and manifest.
@@ -97,7 +98,10 @@ impl Bundle {
             .find(|&row| self.group_name(row) == name)
             .and_then(|row| self.index().group(row))
             .unwrap_or_else(|| panic!("{name}"));
-        self.index().companions(&group).map(|row| self.group_name(row)).collect()
+        self.index()
+            .companions(&group)
+            .map(|row| self.group_name(row))
+            .collect()
     }
 
     /// Checks the order: hot entries are code and the eager groups', each group's cold entries lie
@@ -109,7 +113,12 @@ impl Bundle {
                 .and_then(|group| self.index().group(group))
                 .is_some_and(|group| group.flags & GROUP_EAGER != 0);
             let hot = entry.kind == Kind::Code as u8 || eager && entry.flags & ENTRY_LAZY == 0;
-            assert_eq!(self.index().is_hot(&entry), hot, "{}", self.index().entry_name(&entry));
+            assert_eq!(
+                self.index().is_hot(&entry),
+                hot,
+                "{}",
+                self.index().entry_name(&entry)
+            );
             let late = entry.flags & (ENTRY_LAZY | ENTRY_SOURCE) != 0;
             if !hot && seen.last() != Some(&(entry.group, late)) {
                 assert!(!seen.contains(&(entry.group, late)));
@@ -184,7 +193,10 @@ impl Bundle {
         fs::write(&path, dump.to_string()).unwrap();
         let output = Command::new(interpreter)
             .args(["-I", "-B", "-W", "ignore"])
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/file_finder.py"))
+            .arg(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/tests/python/file_finder.py"
+            ))
             .arg(&path)
             .output()
             .unwrap();

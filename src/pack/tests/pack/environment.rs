@@ -47,7 +47,10 @@ impl Environment {
 
     /// Path of `site-packages` below it.
     pub(crate) fn site(&self) -> String {
-        format!("lib/python{}.{}/site-packages", self.version.0, self.version.1)
+        format!(
+            "lib/python{}.{}/site-packages",
+            self.version.0, self.version.1
+        )
     }
 
     /// Writes files of `site-packages`.

@@ -1,5 +1,7 @@
 //! Packs real environments and compares the bundle with what the interpreter says of them.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,0 +1,134 @@
+//! `sys.path`, `.pth` files, editable installs, roots.
+
+use std::{os::unix::fs::symlink, process::Command};
+
+use pybundle_pack::{Reason, Request};
+
+use crate::{
+    bundle::Bundle,
+    environment::{Environment, write},
+    support::{Python, pythons},
+};
+
+fn python() -> Option<Python> {
+    pythons().into_iter().next()
+}
+
+#[test]
+fn path_and_import_lines() {
+    let Some(python) = python() else { return };
+    let environment = Environment::new(&python);
+    let site = environment.site();
+    let project = environment.top().join("project");
+    write(&project.join("edited.py"), "e = 1\n");
+    environment.write(&[
+        (
+            "b.pth",
+            "import os; os.environ['PYBUNDLE_B'] = 'b'\nvendored\n",
+        ),
+        (
+            "a.pth",
+            &format!(
+                "# comment\n\nimport sys\n{}\nnot/there\n",
+                project.display()
+            ),
+        ),
+        ("vendored/v.py", "v = 1\n"),
+    ]);
+    let (bundle, summary) = environment.pack();
+    let manifest = &bundle.head.manifest;
+    assert_eq!(
+        manifest.sys_path,
+        [site.clone(), format!("{site}/vendored")]
+    );
+    let lines: Vec<(&str, &str)> = manifest
+        .pth
+        .iter()
+        .map(|line| (line.file.as_str(), line.line.as_str()))
+        .collect();
+    let (a, b) = (format!("{site}/a.pth"), format!("{site}/b.pth"));
+    assert_eq!(
+        lines,
+        [
+            (a.as_str(), "import sys"),
+            (b.as_str(), "import os; os.environ['PYBUNDLE_B'] = 'b'"),
+        ]
+    );
+    assert_eq!(manifest.editable, [project.to_str().unwrap()]);
+    assert!(
+        summary
+            .skipped
+            .iter()
+            .any(|one| one.reason == Reason::Editable)
+    );
+    bundle.compare(&python.path);
+}
+
+#[test]
+fn a_linked_environment_has_both_paths() {
+    let Some(python) = python() else { return };
+    let environment = Environment::new(&python);
+    environment.write(&[("m.py", "m = 1\n")]);
+    let link = environment.top().join("link");
+    symlink(environment.path(), &link).unwrap();
+    let (bundle, summary) = environment.pack_as(&Request::new(&link));
+    assert_eq!(summary.output, environment.top().join("link.pybundle"));
+    let root = &bundle.head.manifest.roots[0];
+    assert_eq!(
+        root.paths,
+        [link.to_str().unwrap(), environment.path().to_str().unwrap()]
+    );
+    assert!(root.folder.is_empty());
+    assert_eq!(bundle.head.manifest.sys_path, [environment.site()]);
+}
+
+#[test]
+fn site_packages_of_the_base_travel_where_they_are_seen() {
+    let Some(python) = python() else { return };
+    let environment = Environment::new(&python);
+    // A virtual environment of a virtual environment sees the base's site-packages only.
+    let config = environment.path().join("pyvenv.cfg");
+    let text = fs_err::read_to_string(&config).unwrap();
+    let text = text.replace(
+        "include-system-site-packages = false",
+        "include-system-site-packages = true",
+    );
+    fs_err::write(&config, text).unwrap();
+    let (bundle, _) = environment.pack();
+    let manifest = &bundle.head.manifest;
+    assert_eq!(manifest.sys_path[0], environment.site());
+    let script = "import sys, os; print(*[os.path.realpath(p) for p in sys.path if p], sep='\\n')";
+    let seen = environment.run(&["-I", "-c", script]);
+    for root in &manifest.roots[1..] {
+        let real = root.paths.last().unwrap();
+        assert!(seen.lines().any(|line| line == real), "{real}");
+        assert!(manifest.sys_path.contains(&root.folder), "{}", root.folder);
+    }
+    bundle.compare(&environment.path().join("bin/python"));
+}
+
+#[test]
+fn a_prefix_with_its_standard_library() {
+    let Some(python) = python() else { return };
+    let script = "import sys; print(sys.base_prefix, end='')";
+    let output = Command::new(&python.path)
+        .args(["-I", "-c", script])
+        .output()
+        .unwrap();
+    let prefix = String::from_utf8(output.stdout).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut request = Request::new(prefix);
+    request.output = Some(folder.path().join("x.pybundle"));
+    request.level = 1;
+    request.exclude = ["test", "idlelib", "site-packages", "dist-packages", "*.a"]
+        .map(String::from)
+        .to_vec();
+    let summary = pybundle_pack::pack(&request, &()).unwrap();
+    let bundle = Bundle::open(&summary.output);
+    bundle.check_order();
+    let modules = bundle.modules();
+    let names: Vec<&str> = modules.keys().map(|(_, name)| name.as_str()).collect();
+    for name in ["os", "json", "asyncio", "_ctypes"] {
+        assert!(names.contains(&name), "{name}");
+    }
+}
