@@ -172,7 +172,15 @@ fn wheels_find_the_libraries_that_they_bring() {
         .collect();
     assert_eq!(mpi, [["libmpi.so.12", "libmpi.so.40"]]);
     assert!(libraries.mpi_users().all(|it| name(it).starts_with("MPI.")));
-    assert_eq!(libraries.missing().count(), 0);
+    // Others may be installed too, with optional parts that find nothing.
+    let packages = ["/numpy", "/scipy", "/h5py", "/mpi4py"];
+    for (library, needed) in libraries.missing() {
+        let path = library.path.to_str().unwrap();
+        assert!(
+            !packages.iter().any(|part| path.contains(part)),
+            "{path}: {needed}"
+        );
+    }
     assert!(libraries.all().iter().any(|it| it.scan.glibc.is_some()));
     check_orders(&libraries);
 }
