@@ -40,7 +40,13 @@ impl Environment {
     }
 }
 
-/// Makes everything ready for the children of this process.
+/// Lets the children of this process know that they are no ranks.
+pub(crate) fn tell(py: Python<'_>) -> PyResult<()> {
+    let environ = py.import("os")?.getattr("environ")?;
+    environ.set_item(launch::VARIABLE, Launch::of_this_process().to_text())
+}
+
+/// Makes everything ready for children of this process to attach.
 pub(crate) fn prepare(
     py: Python<'_>,
     image: &Image,
@@ -73,10 +79,6 @@ pub(crate) fn prepare(
     set("PYTHONPATH", &path)?;
     set(IMAGE, image.dir().as_os_str())?;
     set(PREFIX, own.prefix.as_ref())?;
-    set(
-        launch::VARIABLE,
-        Launch::of_this_process().to_text().as_ref(),
-    )?;
     if let Some(job) = job {
         set(JOB, job.variable().as_ref())?;
     }

@@ -169,6 +169,7 @@ fn install(py: Python<'_>, settings: &Settings, program: &Program, joined: Joine
             launcher: joined.launcher,
         },
     )?;
+    children::tell(py)?;
     let mut facts = facts::of(py, settings, joined.mode)?;
     if let Some(image) = image {
         let own = children::Environment::of(py)?;

@@ -1,53 +1,158 @@
-//! Ends a job after MPI was finalised.
+//! What a launcher must hear of a rank that MPI no longer speaks for.
 //!
-//! A rank that fails then has no MPI_Abort any more. Open MPI's launchers end a job when a process
-//! of it ends with another status than 0. Hydra (MPICH, Intel MPI, MVAPICH) does so only as long
-//! as the process has not finalised; after that it waits for the others, however long that takes.
-//! But it still listens on the socket that it gave to the process, and obeys what MPI_Abort itself
-//! would send there.
+//! Open MPI's launchers go by the status of each process, and nothing is to do. Hydra (MPICH, Intel
+//! MPI, MVAPICH) has given each process a socket, and goes by what was said there:
+//!
+//! - A rank that fails after MPI was finalised has no MPI_Abort any more, and Hydra would wait for
+//!   the others, however long that takes. It still listens, and obeys what MPI_Abort would send.
+//! - MPICH takes leave of Hydra (since 4.2) not in MPI_Finalize but in a handler of C's `exit`.
+//!   A rank that leaves by `_exit` has to say it itself, or Hydra kills the others.
+//! - A rank that becomes another program by `exec` can't say whether that program will use MPI.
+//!   A guard process stays behind, which takes leave when the program has ended, if it has not.
+
+#![expect(
+    unsafe_code,
+    reason = "descriptors by number, and a process that must not allocate"
+)]
 
 use std::{
     env,
-    io::Write,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
+        fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::fs::FileTypeExt,
     },
 };
 
 use pybundle_load::transport::Flavour;
 
+/// Longest wait for Hydra's answer, in milliseconds.
+const ANSWER: i32 = 2000;
+
 /// A process's connection to Hydra, or to what speaks its protocol.
 #[derive(Debug)]
 pub(crate) struct LauncherSocket(OwnedFd);
 
 impl LauncherSocket {
-    /// Takes a copy of the connection, before MPI closes its own.
+    /// Takes a copy of the connection, before MPI closes its own. The copy is closed by `exec`.
     pub(crate) fn take(flavour: Option<Flavour>) -> Option<Self> {
         if flavour != Some(Flavour::Mpich) {
             return None;
         }
         let number: RawFd = env::var("PMI_FD").ok()?.parse().ok()?;
-        let kind = std::fs::metadata(format!("/proc/self/fd/{number}")).ok()?;
-        if !kind.file_type().is_socket() {
+        let found = std::fs::metadata(format!("/proc/self/fd/{number}")).ok()?;
+        if !found.file_type().is_socket() {
             return None;
         }
-        Self::copy(number)
-    }
-
-    #[expect(unsafe_code, reason = "borrows a descriptor known by its number")]
-    fn copy(number: RawFd) -> Option<Self> {
-        // SAFETY: the caller has seen that it is open; it is MPI's until MPI is finalised.
+        // SAFETY: it is open, as was just seen, and MPI's until MPI is finalised.
         let socket = unsafe { BorrowedFd::borrow_raw(number) };
-        // The copy is closed by exec.
-        socket.as_fd().try_clone_to_owned().ok().map(Self)
+        socket.try_clone_to_owned().ok().map(Self)
     }
 
     /// Asks the launcher to end every process of the job with `status`.
     pub(crate) fn abort(&self, status: i32) {
-        let Ok(copy) = self.0.try_clone() else { return };
-        let message = format!("cmd=abort exitcode={status}\n");
         // A launcher that is gone needs no telling.
-        let _ = std::fs::File::from(copy).write_all(message.as_bytes());
+        say(
+            self.0.as_raw_fd(),
+            format!("cmd=abort exitcode={status}\n").as_bytes(),
+        );
     }
+
+    /// Takes leave, so that the end of this process is nobody else's.
+    pub(crate) fn take_leave(&self) {
+        take_leave(self.0.as_raw_fd());
+    }
+
+    /// As [`take_leave`](Self::take_leave), when this process has ended, whatever program it is by
+    /// then: a guard process stays behind for that.
+    pub(crate) fn leave_guard(&self) {
+        // SAFETY: has no preconditions.
+        let process = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) };
+        let Ok(process @ 0..) = RawFd::try_from(process) else {
+            // Before Linux 5.3. Programs that don't use MPI are more than those that do.
+            return self.take_leave();
+        };
+        // SAFETY: the child and its child call nothing but system calls until they end.
+        match unsafe { libc::fork() } {
+            0 => {
+                // The guard is nobody's child: the next program may wait for its own.
+                // SAFETY: as above.
+                if unsafe { libc::fork() } == 0 {
+                    guard(process, self.0.as_raw_fd());
+                }
+                // SAFETY: ends the child in between.
+                unsafe { libc::_exit(0) }
+            }
+            child => {
+                let mut status = 0;
+                // SAFETY: `status` is writable; if there is no child there is nothing to wait for.
+                unsafe {
+                    libc::waitpid(child, &raw mut status, 0);
+                    libc::close(process);
+                }
+            }
+        }
+    }
+}
+
+/// Waits for the end of `process`, then takes leave. Runs in a copy of a process that may have had
+/// threads: system calls alone.
+fn guard(process: RawFd, socket: RawFd) -> ! {
+    // SAFETY: no memory but this function's; the descriptors that it closes are copies, of which
+    // some are pipes that others read until they are closed.
+    unsafe {
+        libc::setsid();
+        let process = libc::fcntl(process, libc::F_DUPFD, 100);
+        let socket = libc::fcntl(socket, libc::F_DUPFD, process + 1);
+        for (first, last) in [
+            (0, process - 1),
+            (process + 1, socket - 1),
+            (socket + 1, RawFd::MAX),
+        ] {
+            if first <= last {
+                libc::syscall(libc::SYS_close_range, first, last, 0);
+            }
+        }
+        let mut ended = libc::pollfd {
+            fd: process,
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        while libc::poll(&raw mut ended, 1, -1) < 0 {}
+        take_leave(socket);
+        libc::_exit(0)
+    }
+}
+
+fn take_leave(socket: RawFd) {
+    // A launcher that has heard it before has closed its end.
+    if !say(socket, b"cmd=finalize\n") {
+        return;
+    }
+    // It has noted it when it answers.
+    let mut answered = libc::pollfd {
+        fd: socket,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let mut answer = [0_u8; 256];
+    // SAFETY: both are writable for the calls.
+    unsafe {
+        if libc::poll(&raw mut answered, 1, ANSWER) > 0 {
+            libc::read(socket, answer.as_mut_ptr().cast(), answer.len());
+        }
+    }
+}
+
+/// Sends a message; false if there is nobody to hear it.
+fn say(socket: RawFd, message: &[u8]) -> bool {
+    // SAFETY: the memory is readable for the call. No signal comes if the other end is closed.
+    let sent = unsafe {
+        libc::send(
+            socket,
+            message.as_ptr().cast(),
+            message.len(),
+            libc::MSG_NOSIGNAL,
+        )
+    };
+    usize::try_from(sent) == Ok(message.len())
 }

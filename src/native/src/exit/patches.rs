@@ -20,7 +20,7 @@ use pyo3::{
     types::{PyDict, PyTuple},
 };
 
-use super::{Mpi, end_mpi, hooks, leave, this_process};
+use super::{end_mpi, hooks, leave, this_process};
 
 /// The functions that stood there before, by name.
 static ORIGINALS: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
@@ -67,6 +67,11 @@ fn _exit(py: Python<'_>, status: i32) {
         py.detach(|| {
             leave(process, true);
             end_mpi(process, status & 0xff);
+            if let Some(launcher) = &process.launcher
+                && !hooks::mpi_runs()
+            {
+                launcher.take_leave();
+            }
         });
     }
     hooks::end_at_once(status)
@@ -112,8 +117,11 @@ fn give_way(py: Python<'_>, path: &Bound<'_, PyAny>) {
         .is_some_and(|name| name.as_bytes().starts_with(b"python"));
     py.detach(|| {
         leave(process, !python);
-        if matches!(process.mpi, Mpi::Keep) {
-            end_mpi(process, 0);
+        end_mpi(process, 0);
+        if let Some(launcher) = &process.launcher
+            && !hooks::mpi_runs()
+        {
+            launcher.leave_guard();
         }
     });
 }

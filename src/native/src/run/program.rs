@@ -10,7 +10,7 @@ use pyo3::{
     exceptions::PySystemExit,
     intern,
     prelude::*,
-    types::{PyBytes, PyDict, PyList},
+    types::{PyBytes, PyDict, PyList, PyString},
 };
 
 use super::arguments::Program;
@@ -48,8 +48,9 @@ pub(super) fn run(
         }
         Program::Command(source) => {
             set_first_path(py, Some(OsStr::new("")))?;
-            let code = compile(py, source.into_pyobject(py)?.as_any(), "<string>".as_ref())?;
-            remember_source(py, &code, source)?;
+            let source = dedented(py, source)?;
+            let code = compile(py, source.as_any(), "<string>".as_ref())?;
+            remember_source(py, &code, &source)?;
             execute(py, &code, &main)
         }
         Program::Stdin => {
@@ -132,10 +133,11 @@ fn script(
     let zip = content[content.len().saturating_sub(ZIP_END.len() + 18 + 0xffff)..]
         .windows(ZIP_END.len())
         .any(|window| window == ZIP_END);
-    if (path.is_dir() || zip) && has_importer(py, given)? {
+    if (path.is_dir() || zip) && has_importer(py, path.as_os_str())? {
         set_first_path(py, None)?;
         let sys_path = py.import("sys")?.getattr("path")?;
-        sys_path.call_method1("insert", (0, given))?;
+        // Also where `-P` keeps folders of programs out.
+        sys_path.call_method1("insert", (0, path.as_os_str()))?;
         return module(py, "__main__", false);
     }
     let real = path.canonicalize().unwrap_or_else(|_| path.clone());
@@ -190,14 +192,33 @@ fn execute(py: Python<'_>, code: &Bound<'_, PyAny>, main: &Bound<'_, PyDict>) ->
     exec.call1((code, main)).map(drop)
 }
 
+/// Since 3.14 Python takes a `-c` command that is indented as a whole.
+fn dedented<'py>(py: Python<'py>, source: &str) -> PyResult<Bound<'py, PyString>> {
+    let source = source.into_pyobject(py)?;
+    if py.version_info() < (3, 14) {
+        return Ok(source);
+    }
+    let dedent = py.import("textwrap")?.getattr("dedent")?;
+    Ok(dedent.call1((source,))?.cast_into()?)
+}
+
 /// Since 3.13 Python shows the lines of a `-c` command in tracebacks.
-fn remember_source(py: Python<'_>, code: &Bound<'_, PyAny>, source: &str) -> PyResult<()> {
+fn remember_source(
+    py: Python<'_>,
+    code: &Bound<'_, PyAny>,
+    source: &Bound<'_, PyString>,
+) -> PyResult<()> {
     if py.version_info() < (3, 13) {
         return Ok(());
     }
     let linecache = py.import("linecache")?;
-    match linecache.getattr_opt("_register_code")? {
-        Some(register) => register.call1((code, source, "<string>")).map(drop),
-        None => Ok(()),
+    let Some(register) = linecache.getattr_opt("_register_code")? else {
+        return Ok(());
+    };
+    // By file name first, then by code.
+    if linecache.hasattr("_interactive_cache")? {
+        register.call1((code, source, "<string>")).map(drop)
+    } else {
+        register.call1(("<string>", source, "<string>")).map(drop)
     }
 }
