@@ -14,6 +14,7 @@ use pyo3::{
 use super::{
     folder::{Answer, FolderMethods},
     guard::guard,
+    hooks,
     lookup::{Found, Place},
     state::State,
 };
@@ -110,7 +111,7 @@ fn ask<'py>(
     if top
         && !claimed
         && finder.get_type().is(&state.machinery.file_finder)
-        && !may_have(state, entry, fullname)?
+        && !may_have(state, finder, entry, fullname)?
     {
         return Ok(None);
     }
@@ -124,14 +125,25 @@ fn ask<'py>(
             .bind(py)
             .call_method1(intern!(py, "_get_spec"), (fullname, (entry,), target))?
     };
-    if spec.is_none() || spec.getattr(intern!(py, "loader"))?.is_none() {
+    if spec.is_none() {
         return Ok(None);
+    }
+    let loader = spec.getattr(intern!(py, "loader"))?;
+    if loader.is_none() {
+        return Ok(None);
+    }
+    if hooks::wants(fullname.as_any())? && loader.get_type().is(&state.machinery.source_base) {
+        // From the disk, but our loader runs it: it does as importlib's for what isn't packed.
+        let path = loader.getattr(intern!(py, "path"))?;
+        let ours = state.machinery.source.bind(py).call1((fullname, path))?;
+        spec.setattr(intern!(py, "loader"), ours)?;
     }
     Ok(Some(spec))
 }
 
 fn may_have(
     state: &State,
+    finder: &Bound<'_, PyAny>,
     entry: &Bound<'_, PyString>,
     fullname: &Bound<'_, PyString>,
 ) -> PyResult<bool> {
@@ -139,8 +151,8 @@ fn may_have(
         return Ok(true);
     };
     match name.rsplit_once('.') {
-        None => state.may_have(entry, fullname),
-        Some((_, tail)) => state.may_have(entry, &PyString::new(fullname.py(), tail)),
+        None => state.may_have(finder, entry, fullname),
+        Some((_, tail)) => state.may_have(finder, entry, &PyString::new(fullname.py(), tail)),
     }
 }
 

@@ -17,6 +17,12 @@ use pyo3::{
 
 use super::{claims, folder::FolderMethods, guard::guard, lookup::Place, state::State};
 
+/// Is this one of the modules that [`around`] knows?
+pub(crate) fn wants(name: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = name.py();
+    Ok(name.eq(intern!(py, "pkgutil"))? || name.eq(intern!(py, "sysconfig"))?)
+}
+
 /// Runs `body`, which runs the module of this name.
 pub(crate) fn around(
     state: &'static State,

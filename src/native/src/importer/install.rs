@@ -2,18 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    os::unix::ffi::OsStrExt as _,
-    path::{Path, PathBuf},
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    path::PathBuf,
     sync::Arc,
 };
 
 use pybundle_bundle::Manifest;
 use pybundle_load::{Image, Job};
-use pyo3::{
-    exceptions::PyImportError,
-    prelude::*,
-    types::{PyDict, PyList},
-};
+use pyo3::{exceptions::PyImportError, prelude::*, types::PyList};
 
 use super::{
     claims::{self, Claims},
@@ -74,9 +70,9 @@ pub(crate) fn install(
     let sys = state.machinery.sys.bind(py);
     sys.getattr("path_hooks")?
         .call_method1("insert", (0, &state.machinery.folder))?;
-    state.list_other_folders(py)?;
+    state.make_finders(py)?;
     insert_finder(state, py)?;
-    learn_pkgutil(state, py)?;
+    hooks::register(state, py)?;
     let redirected = state.redirect_variables(py)?;
     let no_site: bool = sys.getattr("flags")?.getattr("no_site")?.is_truthy()?;
     if !own && !no_site {
@@ -120,23 +116,29 @@ fn claims_of(
     }
     let mut claims = Claims::new(manifest, tree.as_bytes(), &program);
     // The interpreter may know its prefixes by other names than the packer did.
-    for attribute in ["prefix", "base_prefix"] {
-        let named: PathBuf = sys.getattr(attribute)?.extract()?;
-        if claims.claim(named.as_os_str().as_bytes()).is_some() {
-            continue;
-        }
-        let Ok(real) = named.canonicalize() else {
-            continue;
-        };
+    for (attribute, known) in [
+        ("prefix", &manifest.python.prefix),
+        ("base_prefix", &manifest.python.base_prefix),
+    ] {
+        let named: String = sys.getattr(attribute)?.extract()?;
         let root = manifest
             .roots
             .iter()
-            .find(|root| root.paths.iter().any(|path| Path::new(path) == real));
-        if let Some(root) = root {
-            claims.add_root(named.as_os_str().as_bytes(), root.folder.as_bytes());
+            .find(|root| root.paths.contains(known));
+        if let Some(root) = root
+            && named != *known
+            && claims.claim(named.as_bytes()).is_none()
+            && same_folder(&named, known)
+        {
+            claims.add_root(named.as_bytes(), root.folder.as_bytes());
         }
     }
     Ok(claims)
+}
+
+fn same_folder(one: &str, other: &str) -> bool {
+    let identity = |path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Puts the finder directly before `PathFinder`.
@@ -150,25 +152,4 @@ fn insert_finder(state: &State, py: Python<'_>) -> PyResult<()> {
     let path_finder = state.machinery.path_finder.bind(py);
     let at = meta_path.iter().position(|finder| finder.is(path_finder));
     meta_path.insert(at.unwrap_or(meta_path.len()), Bound::new(py, Finder)?)
-}
-
-/// Makes sure that `pkgutil` will know our finder: now, or when it comes from the bundle.
-fn learn_pkgutil(state: &State, py: Python<'_>) -> PyResult<()> {
-    let sys = state.machinery.sys.bind(py);
-    let modules = sys.getattr("modules")?.cast_into::<PyDict>()?;
-    if !modules.contains("pkgutil")? {
-        let spec = Finder::find_spec(pyo3::intern!(py, "pkgutil"), None, None)?;
-        let ours = match &spec {
-            Some(spec) => spec
-                .getattr("loader")?
-                .get_type()
-                .is(&state.machinery.source),
-            None => false,
-        };
-        if ours {
-            return Ok(());
-        }
-        py.import("pkgutil")?;
-    }
-    hooks::register(state, py)
 }

@@ -6,9 +6,10 @@
 //! forgets them; and a name that nothing on `sys.path` has is still searched by importlib itself,
 //! behind our finder.
 
-use std::{ffi::OsString, io, os::unix::ffi::OsStrExt as _};
+use std::{collections::HashSet, ffi::OsString, io, os::unix::ffi::OsStrExt as _};
 
 use pyo3::{
+    intern,
     prelude::*,
     types::{PySet, PyString},
 };
@@ -16,9 +17,11 @@ use pyo3::{
 use super::state::State;
 
 impl State {
-    /// May the folder have a module of this name? `folder` is an absolute path of `sys.path`.
+    /// May the folder have a module of this name? `finder` is importlib's finder for it, `folder`
+    /// its absolute path.
     pub(crate) fn may_have(
         &self,
+        finder: &Bound<'_, PyAny>,
         folder: &Bound<'_, PyString>,
         tail: &Bound<'_, PyString>,
     ) -> PyResult<bool> {
@@ -27,9 +30,12 @@ impl State {
         let known = if let Some(known) = listings.get_item(folder)? {
             known
         } else {
-            let path: OsString = folder.extract()?;
-            let known = match stems(&path) {
-                Ok(stems) => PySet::new(py, stems)?.into_any(),
+            let names = match names_read(finder) {
+                Some(names) => Ok(names),
+                None => names_on_disk(&folder.extract::<OsString>()?),
+            };
+            let known = match names {
+                Ok(names) => PySet::new(py, stems(&names))?.into_any(),
                 // What can't be listed may still be searched.
                 Err(_) => py.None().into_bound(py),
             };
@@ -43,23 +49,49 @@ impl State {
     }
 }
 
-/// The names in a folder up to their first dot: no suffix of a module comes without one.
-fn stems(folder: &OsString) -> io::Result<Vec<String>> {
+/// The names that importlib's finder has read already, since the interpreter started.
+fn names_read(finder: &Bound<'_, PyAny>) -> Option<Vec<String>> {
+    let py = finder.py();
+    let read: f64 = finder
+        .getattr(intern!(py, "_path_mtime"))
+        .ok()?
+        .extract()
+        .ok()?;
+    if read < 0.0 {
+        return None;
+    }
+    let cache = finder.getattr(intern!(py, "_path_cache")).ok()?;
+    let mut names = Vec::new();
+    // Not `collect`: it asks `operator` for a hint of the length, which may not be imported yet.
+    for name in cache.try_iter().ok()? {
+        // A name that isn't UTF-8 can't be imported.
+        names.extend(name.ok()?.extract::<String>());
+    }
+    Some(names)
+}
+
+/// The names in a folder; none if it isn't there.
+fn names_on_disk(folder: &OsString) -> io::Result<Vec<String>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    let mut stems = Vec::new();
+    let mut names = Vec::new();
     for entry in entries {
-        let name = entry?.file_name();
-        let stem = name.as_bytes().split(|&byte| byte == b'.').next();
-        // A name that isn't UTF-8 can't be imported.
-        if let Some(stem) = stem.and_then(|stem| std::str::from_utf8(stem).ok()) {
-            stems.push(stem.to_owned());
+        if let Ok(name) = std::str::from_utf8(entry?.file_name().as_bytes()) {
+            names.push(name.to_owned());
         }
     }
-    Ok(stems)
+    Ok(names)
+}
+
+/// The names up to their first dot: no suffix of a module comes without one.
+fn stems(names: &[String]) -> HashSet<&str> {
+    names
+        .iter()
+        .filter_map(|name| name.split('.').next())
+        .collect()
 }
 
 #[cfg(test)]
@@ -69,16 +101,12 @@ mod tests {
     #[test]
     fn stems_of_modules_and_packages() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["a.py", "b.cpython-311-x86_64-linux-gnu.so", "c"] {
+        for name in ["a.py", "b.cpython-311-x86_64-linux-gnu.so", "b.py", "c"] {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
-        let mut found = stems(&folder.path().into()).unwrap();
-        found.sort();
-        assert_eq!(found, ["a", "b", "c"]);
-        assert!(
-            stems(&folder.path().join("absent").into())
-                .unwrap()
-                .is_empty()
-        );
+        let names = names_on_disk(&folder.path().into()).unwrap();
+        assert_eq!(stems(&names), HashSet::from(["a", "b", "c"]));
+        let absent = folder.path().join("absent");
+        assert!(names_on_disk(&absent.into()).unwrap().is_empty());
     }
 }

@@ -8,7 +8,7 @@ use pyo3::{
     types::{PyDict, PyList, PyString},
 };
 
-use super::{lookup::Place, state::State};
+use super::state::State;
 
 /// The names that folders of the standard library have on `sys.path`.
 pub(crate) struct Standard {
@@ -160,25 +160,22 @@ impl State {
         Ok(())
     }
 
-    /// Reads the names in the folders of `sys.path` that the bundle doesn't answer for, so that
-    /// no import has to.
-    pub(crate) fn list_other_folders(&self, py: Python<'_>) -> PyResult<()> {
+    /// Makes the finders of `sys.path`, and reads the names in the folders that the bundle doesn't
+    /// answer for, so that no import has to.
+    pub(crate) fn make_finders(&self, py: Python<'_>) -> PyResult<()> {
         let path = self.machinery.sys.bind(py).getattr("path")?;
+        let path_finder = self.machinery.path_finder.bind(py);
         let nothing = PyString::new(py, "");
         for entry in path.try_iter()? {
             let Ok(entry) = entry?.cast_into::<PyString>() else {
                 continue;
             };
             let text: OsString = entry.extract()?;
-            let claimed = self.place_of(text.as_bytes());
-            if claimed.is_none() && text.as_bytes().starts_with(b"/") {
-                self.may_have(&entry, &nothing)?;
-            } else if let Some((Place::Absent, _)) = claimed {
-                // Its finder is made now, from the index.
-                self.machinery
-                    .path_finder
-                    .bind(py)
-                    .call_method1("_path_importer_cache", (entry,))?;
+            if text.as_bytes().starts_with(b"/") {
+                let finder = path_finder.call_method1("_path_importer_cache", (&entry,))?;
+                if finder.get_type().is(&self.machinery.file_finder) {
+                    self.may_have(&finder, &entry, &nothing)?;
+                }
             }
         }
         Ok(())
