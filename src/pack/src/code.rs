@@ -41,6 +41,8 @@ pub(crate) struct Block {
     pub(crate) path: Vec<u8>,
     /// Its modules, in order.
     pub(crate) modules: Vec<Coded>,
+    /// Its modules are tests.
+    pub(crate) tests: bool,
     /// Its content, compressed.
     pub(crate) packed: Packed,
 }
@@ -88,6 +90,7 @@ pub(crate) struct Maker<'a> {
 /// Modules of one group that lie in one block, or in several if they are too large.
 struct Segment {
     group: String,
+    tests: bool,
     modules: Vec<usize>,
     bytes: u64,
 }
@@ -123,12 +126,14 @@ impl Maker<'_> {
                 Ok(made)
             },
             |number, made| {
+                let segment = &segments[number];
                 codes.counts.add(made.counts);
                 codes.skipped.extend(made.skipped);
                 for (modules, packed) in made.blocks {
                     codes.counts.stored += packed.len();
                     codes.blocks.push(Block {
-                        path: block_path(&segments[number].group, &mut paths),
+                        path: block_path(&segment.group, &mut paths),
+                        tests: segment.tests,
                         modules,
                         packed,
                     });
@@ -147,7 +152,7 @@ impl Maker<'_> {
             }
         }
         let mut segments: Vec<Segment> = Vec::new();
-        for ((_, group), numbers) in groups {
+        for ((tests, group), numbers) in groups {
             let mut first = true;
             for number in numbers {
                 let module = &self.modules[number];
@@ -158,6 +163,7 @@ impl Maker<'_> {
                 if first || hash(path).is_multiple_of(MODULES_A_BLOCK) {
                     segments.push(Segment {
                         group: group.clone(),
+                        tests,
                         modules: Vec::new(),
                         bytes: 0,
                     });

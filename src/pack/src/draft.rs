@@ -1,7 +1,8 @@
 //! Everything that was decided, as the tables of a bundle, in the order in which a job wants it.
 //!
-//! Hot: code blocks, then the eager groups, metadata first. Cold: group by group; in a group what
-//! is placed with it, natives first, before sources, which are read later or never.
+//! Hot: code blocks but those of tests, then the eager groups, metadata first. Cold: code of tests,
+//! then group by group; in a group what is placed with it, natives first, before sources, which are
+//! read later or never.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -66,31 +67,37 @@ impl Parts<'_> {
             );
             (Reverse(hot), Reverse(metadata), group, rank, position)
         });
-        let sources: Vec<Source> = (0..self.blocks.len())
-            .map(Source::Block)
-            .chain(positions.iter().map(|&position| Source::Tree(position)))
-            .collect();
-        let hot = self.blocks.len()
-            + positions
-                .iter()
-                .filter(|&&position| is_hot(position))
-                .count();
-        let mut entry_of = vec![0; self.tree.len()];
-        for (number, &position) in positions.iter().enumerate() {
-            entry_of[position] = self.blocks.len() + number;
+        let cold = positions.partition_point(|&position| is_hot(position));
+        let (hot, cold) = positions.split_at(cold);
+        let blocks = |tests| {
+            let numbers = (0..self.blocks.len()).filter(move |&n| self.blocks[n].tests == tests);
+            numbers.map(Source::Block)
+        };
+        let files = |positions: &'_ [usize]| positions.iter().copied().map(Source::Tree).collect();
+        let (hot, cold): (Vec<Source>, Vec<Source>) = (files(hot), files(cold));
+        let hot: Vec<Source> = blocks(false).chain(hot).collect();
+        let hot_len = hot.len();
+        let sources: Vec<Source> = hot.into_iter().chain(blocks(true)).chain(cold).collect();
+        let (mut entry_of, mut block_entry) =
+            (vec![0; self.tree.len()], vec![0; self.blocks.len()]);
+        for (entry, source) in sources.iter().enumerate() {
+            match *source {
+                Source::Tree(position) => entry_of[position] = entry,
+                Source::Block(number) => block_entry[number] = entry,
+            }
         }
         let draft = Draft {
             entries: sources
                 .iter()
                 .map(|source| self.entry(*source, &flags))
                 .collect(),
-            hot,
+            hot: hot_len,
             modules: self.module_rows(&code, &entry_of),
             blocks: self
                 .blocks
                 .iter()
-                .enumerate()
-                .map(|(entry, block)| DraftBlock {
+                .zip(&block_entry)
+                .map(|(block, &entry)| DraftBlock {
                     entry,
                     modules: block.modules.len(),
                 })
@@ -135,7 +142,7 @@ impl Parts<'_> {
         for (module, code) in self.modules.iter().zip(code) {
             // A source that has no code must be there before its module runs.
             if code.is_some() && self.groups.class[module.file] == Class::Source {
-                flags[module.file] |= ENTRY_SOURCE;
+                flags[module.file] |= ENTRY_SOURCE | ENTRY_LAZY;
             }
         }
         flags

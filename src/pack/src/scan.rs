@@ -136,8 +136,17 @@ impl<'a> Scanner<'a> {
 
     fn read(&mut self, open: &Open) -> Result<()> {
         let before = (self.found.len(), self.open.len());
-        for item in fs::read_dir(&open.real)? {
-            let item = item?;
+        let items = fs::read_dir(&open.real)?.collect::<io::Result<Vec<_>>>()?;
+        let has = |name: &str| items.iter().any(|item| item.file_name() == name);
+        if !self.rules.roots.iter().any(|root| root.folder == open.path)
+            && (has("pyvenv.cfg") && has("bin")
+                || has("conda-meta")
+                || has("urls.txt") && has("cache"))
+        {
+            self.skip(&open.path, Reason::Nested, "");
+            return Ok(());
+        }
+        for item in items {
             let last = item.file_name();
             let path = join(&open.path, last.as_bytes());
             self.item(open, item.path(), path)?;

@@ -138,8 +138,22 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
         jobs,
         python: environment::version(&environment.python),
         skipped,
-        warnings: shared.warnings(),
+        warnings: shared.warnings().into_iter().chain(hooks(&site)).collect(),
         seconds: clock.finish(),
+    })
+}
+
+/// Editable installs that put a finder of their own before ours.
+fn hooks(site: &Site) -> impl Iterator<Item = String> + '_ {
+    let hooks = site
+        .lines
+        .iter()
+        .filter(|line| line.line.contains("__editable__"));
+    hooks.map(|line| {
+        let file = &line.file;
+        format!(
+            "editable install through an import hook, its modules are read where they are: `{file}`"
+        )
     })
 }
 

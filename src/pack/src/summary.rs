@@ -83,8 +83,10 @@ pub enum Reason {
     Circular,
     /// A source that doesn't compile; packed without bytecode.
     DoesNotCompile,
-    /// A folder of an editable install that is too large to pack; read where it is at each run.
+    /// The folder of an editable install: the program's own code, read where it is at each run.
     Editable,
+    /// Another environment, or conda's cache of packages.
+    Nested,
 }
 
 impl Reason {
@@ -100,6 +102,7 @@ impl Reason {
             Self::Circular => "symlink to a folder above itself",
             Self::DoesNotCompile => "source does not compile",
             Self::Editable => "editable install, read where it is",
+            Self::Nested => "another environment",
         }
     }
 }

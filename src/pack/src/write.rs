@@ -130,37 +130,38 @@ pub(crate) fn write(
 ) -> Result<Written> {
     let (file, temporary) = target.create()?;
     let mut writer = Writer::new(file, content.draft, content.manifest)?;
-    for block in content.blocks {
-        writer.append(&block.packed)?;
-    }
-    let positions: Vec<usize> = content
-        .sources
-        .iter()
-        .filter_map(|source| match *source {
-            Source::Tree(position) => Some(position),
-            Source::Block(_) => None,
-        })
-        .collect();
-    let size = |&position: &usize| content.tree.size(position);
-    let total: u64 = positions.iter().map(size).sum();
+    let size = |source: &Source| match *source {
+        Source::Tree(position) => content.tree.size(position),
+        Source::Block(_) => 0,
+    };
+    let total: u64 = content.sources.iter().map(size).sum();
     let done = AtomicU64::new(0);
     pipeline::run(
         jobs,
-        &positions,
+        content.sources,
         // The content and what it is compressed to are in memory together.
-        |position| size(position) * 2,
+        |source| size(source) * 2,
         || Ok(Compressor::new(level)?),
-        |compressor, position| {
-            let bytes = match content.tree.get(*position) {
-                Some(found) => content::read(found)?,
-                None => Vec::new(),
+        |compressor, source| {
+            let Source::Tree(position) = *source else {
+                return Ok(None);
             };
-            let packed = compressor.pack(&bytes)?;
-            let done = done.fetch_add(size(position), Ordering::Relaxed) + size(position);
+            let bytes = content.tree.get(position).map(content::read);
+            let packed = compressor.pack(&bytes.transpose()?.unwrap_or_default())?;
+            let done = done.fetch_add(size(source), Ordering::Relaxed) + size(source);
             progress.update(Phase::Write, done, Some(total));
-            Ok(packed)
+            Ok(Some(packed))
         },
-        |_, packed| Ok::<_, Error>(writer.append(&packed)?),
+        |number, packed| {
+            let block = match content.sources[number] {
+                Source::Block(block) => content.blocks.get(block).map(|block| &block.packed),
+                Source::Tree(_) => None,
+            };
+            match packed.as_ref().or(block) {
+                Some(packed) => Ok::<_, Error>(writer.append(packed)?),
+                None => Ok(()),
+            }
+        },
     )?;
     let (_, written) = writer.finish()?;
     temporary.put(target.path())?;

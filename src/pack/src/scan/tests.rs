@@ -132,3 +132,45 @@ fn links_that_lead_out() {
         "{reasons:?}"
     );
 }
+
+#[test]
+fn other_environments_stay_out() {
+    let top = tempfile::tempdir().unwrap();
+    let env = top.path().join("env");
+    for file in [
+        "pyvenv.cfg",
+        "bin/x",
+        "conda-meta/x.json",
+        "envs/other/conda-meta/history",
+        "envs/other/bin/x",
+        "pkgs/urls.txt",
+        "pkgs/cache/x",
+        "share/venv/pyvenv.cfg",
+        "share/venv/bin/x",
+        "share/only/pyvenv.cfg",
+    ] {
+        write(env.join(file));
+    }
+    let (tree, skipped) = scan(top.path(), &[]);
+    assert_eq!(
+        paths(&tree),
+        [
+            "bin/x",
+            "conda-meta/x.json",
+            "pyvenv.cfg",
+            "share/only/pyvenv.cfg"
+        ]
+    );
+    let reasons: Vec<_> = skipped
+        .iter()
+        .map(|one| (one.path.as_str(), one.reason))
+        .collect();
+    assert_eq!(
+        reasons,
+        [
+            ("envs/other", Reason::Nested),
+            ("pkgs", Reason::Nested),
+            ("share/venv", Reason::Nested),
+        ]
+    );
+}

@@ -40,7 +40,10 @@ fn everything_is_packed() {
     assert_eq!(bundle.kind("etc/empty"), Some(Kind::Folder));
     assert!(bundle.read("pyvenv.cfg").contains("home"));
     let flags = |path: String| bundle.entry(&path).unwrap().flags;
-    assert_eq!(flags(format!("{site}/p/__init__.py")), ENTRY_SOURCE);
+    assert_eq!(
+        flags(format!("{site}/p/__init__.py")),
+        ENTRY_SOURCE | ENTRY_LAZY
+    );
     assert_eq!(flags(format!("{site}/p/include/p.h")), ENTRY_LAZY);
     assert_eq!(flags(format!("{site}/p/d.txt")), 0);
     assert!(summary.skipped.is_empty(), "{:?}", summary.skipped);
