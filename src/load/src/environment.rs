@@ -144,6 +144,7 @@ impl Gc {
 
 /// How to load, run and report.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct Settings {
     /// The bundle; only root opens it. Empty if nothing names one.
     pub bundle: PathBuf,

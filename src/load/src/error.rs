@@ -193,3 +193,30 @@ impl Error {
         }
     }
 }
+
+/// Cuts a text to at most so many bytes.
+pub(crate) fn shorten(text: &mut String, most: usize) {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|&at| text.is_char_boundary(at));
+        text.truncate(end.unwrap_or(0));
+    }
+}
+
+/// An operating system's error with what was tried and where.
+pub(crate) fn io_at(
+    what: &'static str,
+    path: &std::path::Path,
+    error: impl Into<io::Error>,
+) -> Error {
+    #[derive(Debug, thiserror::Error)]
+    #[error("{what}: {source}: `{}`", path.display())]
+    struct At {
+        what: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    }
+    let source = error.into();
+    let kind = source.kind();
+    let path = path.to_owned();
+    Error::Io(io::Error::new(kind, At { what, path, source }))
+}

@@ -11,16 +11,30 @@
 //! | [`environment`] | all `PYBUNDLE_*` variables; [`Settings`] |
 //! | [`transport`] | how ranks talk: one process, or MPI through a plug-in |
 //! | [`mod@load`] | the sequence of collective calls, in one function |
+//! | `plan`, `nodes`, `folder`, `room` | what to load, which ranks share an image, where it lies |
+//! | `fill`, `read`, `broadcast`, `decode` | bytes: read by root, received by leaders, decoded by all |
 //! | [`image`] | what lies on a node: creating, attaching, placing, removing |
 //! | [`job`] | what one rank counts while its program runs |
 //! | [`receipt`] | the report of a run |
 
+mod agree;
+mod broadcast;
+mod decode;
 pub mod environment;
 pub mod error;
+mod fill;
+mod folder;
 pub mod image;
 pub mod job;
 pub mod load;
+mod nodes;
+mod patience;
+mod plan;
+mod read;
 pub mod receipt;
+mod room;
+#[cfg(test)]
+mod sample;
 pub mod transport;
 
 pub use environment::Settings;
@@ -28,3 +42,4 @@ pub use error::{Error, Interrupted, Result};
 pub use image::{Image, Mapping};
 pub use job::{Counters, Facts, Job};
 pub use load::{Loaded, Tick, load};
+pub use receipt::Receipt;

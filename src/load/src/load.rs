@@ -1,13 +1,40 @@
-//! The sequence of collective calls of a load.
+//! The sequence of collective calls of a load, in one function.
+//!
+//! What follows the plan is a function of the plan alone. A rank that fails keeps its first error
+//! and goes on taking part; only a transport that fails ends the sequence early, and then nothing
+//! is left to be waited for.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 use pybundle_bundle::Manifest;
 
-use crate::{Image, Interrupted, Job, Result, Settings, transport::Transport};
+use crate::{
+    Error, Image, Interrupted, Job, Result, Settings,
+    agree::agree,
+    fill::{Filled, fill},
+    folder::node_name,
+    nodes,
+    patience::Patience,
+    plan::{Opened, Plan},
+    receipt::{self, Clock},
+    transport::{Group, Pace, Transport},
+};
 
 /// Called about every 100 ms while the load waits, so that signals get through.
 pub type Tick<'a> = &'a mut dyn FnMut() -> Result<(), Interrupted>;
+
+/// Longest sleep between two looks at a signal.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Longest plan that is believed: a manifest and some numbers.
+const PLAN: u64 = 256 << 20;
 
 /// What a load gives to each rank.
 #[derive(Debug)]
@@ -26,8 +53,161 @@ pub struct Loaded {
 /// error with the same text.
 ///
 /// # Errors
-/// See [`crate::Error::speaks`] for who prints, [`crate::Error::must_abort`] for what else to do.
+/// See [`Error::speaks`] for who prints, [`Error::must_abort`] for what else to do.
 pub fn load(settings: &Settings, transport: &mut dyn Transport, tick: Tick<'_>) -> Result<Loaded> {
-    let _ = (settings, transport, tick);
-    todo!()
+    let world = Group::WORLD;
+    let (rank, size) = (transport.rank(world), transport.size(world));
+    let who = format!("rank {rank}/{size} on {}", node_name());
+    let patience = &mut Patience::new(rank, who, settings.timeout, tick);
+    let clock = &mut Clock::start(settings.log && rank == 0);
+    let mut first: Option<Error> = None;
+
+    let what = "all ranks to join";
+    patience.collective(what, Pace::Sleep, |wait| transport.join(wait))?;
+    let shared = patience.collective(what, Pace::Sleep, |wait| {
+        transport.split_shared(world, wait)
+    })?;
+    clock.end("join");
+
+    let (plan, opened) = share_plan(settings, transport, patience, &mut first)?;
+    agree(
+        transport,
+        patience,
+        "all ranks to read the plan",
+        first.as_ref(),
+    )?;
+    let plan = plan.ok_or_else(|| Error::Internal("no plan and no error".to_owned()))?;
+    clock.end("plan");
+
+    let seat = nodes::seat(transport, patience, shared, &plan, settings, &mut first)?;
+    agree(
+        transport,
+        patience,
+        "all nodes to make room",
+        first.as_ref(),
+    )?;
+    clock.end("attach");
+
+    let group = seat.group;
+    let mut filled = fill(settings, transport, patience, &plan, opened, seat, clock)?;
+    settle(settings, transport, patience, &plan, group, &mut filled)?;
+    agree(
+        transport,
+        patience,
+        "all ranks to finish loading",
+        filled.failed.as_ref(),
+    )?;
+    clock.end("agree");
+
+    receipt::report(transport, patience, &plan, group, &filled, clock)?;
+    transport.free(group);
+    if shared != group {
+        transport.free(shared);
+    }
+    let Filled {
+        image,
+        job,
+        fell_back,
+        ..
+    } = filled;
+    let manifest = plan.manifest;
+    Ok(Loaded {
+        image,
+        manifest,
+        job,
+        fell_back,
+    })
 }
+
+/// Root's plan, on all ranks; the open bundle, on root.
+fn share_plan(
+    settings: &Settings,
+    transport: &mut dyn Transport,
+    patience: &mut Patience<'_>,
+    first: &mut Option<Error>,
+) -> Result<(Option<Plan>, Option<Opened>)> {
+    let world = Group::WORLD;
+    let (mut plan, mut opened, mut bytes) = (None, None, Vec::new());
+    if transport.rank(world) == 0 {
+        match open(settings, patience) {
+            Ok((made, from, file)) => (bytes, plan, opened) = (made, Some(from), Some(file)),
+            Err(error) => *first = Some(error),
+        }
+    }
+    let mut len = (bytes.len() as u64).to_le_bytes();
+    patience.collective("root's plan", Pace::Sleep, |wait| {
+        transport.broadcast(world, 0, &mut len, wait)
+    })?;
+    let len = u64::from_le_bytes(len);
+    if len == 0 || len > PLAN {
+        return Ok((plan, opened));
+    }
+    bytes.resize(len as usize, 0);
+    patience.collective("root's plan", Pace::Sleep, |wait| {
+        transport.broadcast(world, 0, &mut bytes, wait)
+    })?;
+    if plan.is_none() {
+        match Plan::from_bytes(&bytes) {
+            Ok(read) => plan = Some(read),
+            Err(error) => *first = Some(error),
+        }
+    }
+    Ok((plan, opened))
+}
+
+/// Opens the bundle beside the main thread: a file system may never answer.
+fn open(settings: &Settings, patience: &mut Patience<'_>) -> Result<(Vec<u8>, Plan, Opened)> {
+    let (bundle, receipt) = (settings.bundle.clone(), settings.receipt.clone());
+    let (result_in, result) = mpsc::channel();
+    let work = move || {
+        let made = Plan::open(&bundle, receipt.as_deref());
+        // Nobody takes it if the main thread has given up.
+        let _ =
+            result_in.send(made.and_then(|(plan, opened)| Ok((plan.to_bytes()?, plan, opened))));
+    };
+    let thread = thread::Builder::new().name("pybundle-open".to_owned());
+    thread.spawn(work).map_err(Error::Io)?;
+    let (start, what) = (Instant::now(), "the bundle to be opened");
+    loop {
+        match result.recv_timeout(TICK) {
+            Ok(made) => return made,
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Error::Internal("opening the bundle panicked".to_owned()));
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                patience.waiting(what, start.elapsed())?;
+                patience.check(what, start.elapsed())?;
+            }
+        }
+    }
+}
+
+/// The ranks of a node settle whether it falls back: if one of them found no room, all do.
+fn settle(
+    settings: &Settings,
+    transport: &mut dyn Transport,
+    patience: &mut Patience<'_>,
+    plan: &Plan,
+    group: Group,
+    filled: &mut Filled,
+) -> Result<()> {
+    let no_room = filled.failed.as_ref().is_some_and(Error::is_local);
+    let falls = no_room && !settings.strict && plan.original().is_some();
+    let lowest = patience.collective("the ranks of the node", Pace::Sleep, |wait| {
+        transport.lowest(group, i64::from(!falls), wait)
+    })?;
+    if lowest.code == 0 {
+        let why = filled
+            .failed
+            .take_if(|_| no_room)
+            .map(|error| error.to_string());
+        let why = why.unwrap_or_else(|| "another rank of this node found no room".to_owned());
+        filled.image = None;
+        filled.job = Arc::new(Job::own());
+        filled.fell_back = Some(why);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,44 +1,126 @@
-//! The node image: what lies on a node, shared by its ranks.
+//! The node image: what lies on a node, shared by its ranks and their children.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `site` | the folder, locked: found, joined, made |
+//! | `lock`, `sweep` | who holds an image, and removing those that nobody holds |
+//! | `state`, `claims` | what is in place, who is at work on what |
+//! | `segment` | mapped memory: the `unsafe` part |
+//! | `stored` | where compressed bytes are read from |
+//! | `work` | entries into place: claimed, read, verified, decoded |
+//! | `code`, `tree` | where they go: the code segment, the tree |
 
-use std::path::{Path, PathBuf};
+pub(crate) mod claims;
+pub(crate) mod code;
+pub(crate) mod lock;
+pub(crate) mod place;
+pub(crate) mod segment;
+pub(crate) mod site;
+pub(crate) mod state;
+pub(crate) mod stored;
+pub(crate) mod sweep;
+pub(crate) mod tree;
+pub(crate) mod work;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use pybundle_bundle::{Index, Manifest};
 
-use crate::{Job, Result};
+pub use segment::Mapping;
+pub use sweep::{Cleaned, clean};
 
-/// A file of the image, mapped into memory.
-#[derive(Debug)]
-pub struct Mapping(memmap2::Mmap);
-
-impl AsRef<[u8]> for Mapping {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
+use crate::{Error, Job, Result, environment::DEFAULT_TIMEOUT, error::io_at};
+use site::Site;
+use stored::Stored;
+use work::{Blocks, Worker};
 
 /// An attached node image. Dropping it leaves it.
 pub struct Image {
+    site: Site,
     index: Index<Mapping>,
+    manifest: Manifest,
+    code: Mapping,
+    blocks: Blocks,
+    prefix: Vec<u8>,
+    bundle: PathBuf,
+    stored: OnceLock<Stored>,
+    job: OnceLock<Arc<Job>>,
+    workers: Mutex<Vec<Worker>>,
+    timeout: Option<Duration>,
+    process: AtomicU32,
+    left: AtomicBool,
 }
 
 impl Image {
     /// Attaches to a complete image, without other ranks and without MPI.
     ///
     /// # Errors
-    /// [`crate::Error::Image`] if it isn't one of this user, this boot and this version.
+    /// [`Error::Image`] if it isn't one of this user, this boot and this version, or not whole.
     pub fn attach(dir: &Path) -> Result<Self> {
-        let _ = dir;
-        todo!()
+        let site = Site::attach(dir)?;
+        if !site.state().is_complete() {
+            let path = dir.to_owned();
+            let why = "it is not complete".to_owned();
+            return Err(Error::Image { path, why });
+        }
+        Self::open(site, Some(DEFAULT_TIMEOUT))
+    }
+
+    /// An image whose index and manifest are there.
+    pub(crate) fn open(site: Site, timeout: Option<Duration>) -> Result<Self> {
+        let map = |name, expected: u64| {
+            let path = site.dir().join(name);
+            let file = site::open_file(&path)?;
+            let map = Mapping::open(&file).map_err(|error| io_at("cannot map", &path, error))?;
+            let got = map.as_ref().len() as u64;
+            if got == expected {
+                return Ok(map);
+            }
+            let why = format!("length: expected {expected} bytes, got {got}");
+            Err(Error::Image { path, why })
+        };
+        let (index_len, manifest_len) = site.state().lens();
+        let index = Index::open(map(site::INDEX, index_len)?)?;
+        let manifest = Manifest::from_bytes(map(site::MANIFEST, manifest_len)?.as_ref())?;
+        let code = map(site::CODE, site.state().code_len())?;
+        let rows = [index.entries(), index.folders(), index.groups()].map(|rows| rows as usize);
+        if <[usize; 3]>::from(site.state().rows()) != rows {
+            let path = site.dir().to_owned();
+            let why = "its state is of another index".to_owned();
+            return Err(Error::Image { path, why });
+        }
+        Ok(Self {
+            blocks: Blocks::of(&index),
+            prefix: site.prefix(),
+            bundle: site.source()?,
+            site,
+            index,
+            manifest,
+            code,
+            stored: OnceLock::new(),
+            job: OnceLock::new(),
+            workers: Mutex::default(),
+            timeout,
+            process: AtomicU32::new(std::process::id()),
+            left: AtomicBool::new(false),
+        })
     }
 
     /// The image's folder.
     pub fn dir(&self) -> &Path {
-        todo!()
+        self.site.dir()
     }
 
     /// The folder that stands for the environment.
     pub fn tree(&self) -> &Path {
-        todo!()
+        self.site.tree()
     }
 
     /// The bundle's index.
@@ -48,96 +130,94 @@ impl Image {
 
     /// The bundle's manifest.
     pub fn manifest(&self) -> &Manifest {
-        todo!()
+        &self.manifest
     }
 
     /// The bundle that the image was made from.
     pub fn bundle(&self) -> &Path {
-        todo!()
+        &self.bundle
     }
 
-    /// The marshalled code of a module, with its file name below [`Self::tree`]; no system call.
-    pub fn code(&self, module: u32) -> Option<&[u8]> {
-        let _ = module;
-        todo!()
+    /// Bytes that the image takes now on its file system.
+    pub fn allocated(&self) -> u64 {
+        sweep::allocated(self.dir())
     }
 
-    /// Decoding and placing on demand is counted here.
-    pub fn set_job(&self, job: std::sync::Arc<Job>) {
-        let _ = job;
-        todo!()
-    }
-
-    /// Has the group been placed? One atomic load.
-    pub fn is_placed(&self, group: u32) -> bool {
-        let _ = group;
-        todo!()
-    }
-
-    /// Places a group's files (those on request only excepted) and its companions'. Nothing to do
-    /// costs one atomic load; many processes at once share the work.
+    /// The marshalled code of a module, with its file name below [`Self::tree`]; `None` for a
+    /// module without code. No system call once its block is decoded, which hot ones are.
     ///
     /// # Errors
-    /// [`crate::Error::Entry`] for an entry that is corrupt or finds no room.
-    pub fn place(&self, group: u32) -> Result<()> {
-        let _ = group;
-        todo!()
+    /// [`Error::Entry`] if a cold block is corrupt or finds no room.
+    pub fn code(&self, module: u32) -> Result<Option<&[u8]>> {
+        let found = self.index.module(module).ok_or(Error::Row {
+            what: "module",
+            row: module,
+        })?;
+        let Some((at, len)) = code::place(module, &found, self.prefix.len()) else {
+            return Ok(None);
+        };
+        let block = self.blocks.of_module(module).map(|block| block.entry);
+        let block = block.ok_or(Error::Row {
+            what: "code block of module",
+            row: module,
+        })?;
+        if !self.site.state().entry(block) {
+            self.put(&[block])?;
+        }
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        Ok(self.code.as_ref().get(at..at.saturating_add(len)))
     }
 
-    /// Places one file, on request only or not, and gives its path.
-    ///
-    /// # Errors
-    /// As [`Self::place`].
-    pub fn place_entry(&self, entry: u32) -> Result<PathBuf> {
-        let _ = entry;
-        todo!()
+    /// What is done on demand is counted there from now on; the first job stays.
+    pub fn set_job(&self, job: Arc<Job>) {
+        let _ = self.job.set(job);
     }
 
-    /// Places every file.
-    ///
-    /// # Errors
-    /// As [`Self::place`].
-    pub fn place_all(&self) -> Result<()> {
-        todo!()
+    pub(crate) fn site(&self) -> &Site {
+        &self.site
     }
 
-    /// To be called in a forked child before anything else: takes a lock of its own.
+    /// Compressed bytes are read from there, unless that was settled before.
+    pub(crate) fn set_stored(&self, stored: Stored) {
+        let _ = self.stored.set(stored);
+    }
+
+    /// To be called in a forked child before anything else: it takes a share of the lock for
+    /// itself, so that neither its end nor its parent's takes the other's away.
     ///
     /// # Errors
-    /// [`crate::Error::Image`] if the image has vanished.
+    /// [`Error::Image`] or [`Error::Io`] if the image has vanished.
     pub fn forked(&self) -> Result<()> {
-        todo!()
+        self.process.store(std::process::id(), Ordering::Relaxed);
+        if self.left.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.site.relock()
     }
 
-    /// This process needs the image no longer; the last one out removes it, unless it is kept.
-    /// Done by drop too, once.
+    /// This process needs the image no longer: code that is mapped stays readable, nothing more is
+    /// placed. The last one out removes the image, unless it is kept. Drop does it too, once; in a
+    /// forked child that never called [`Self::forked`] it does nothing.
     pub fn leave(&self) {
-        todo!()
+        let ours = self.process.load(Ordering::Relaxed) == std::process::id();
+        if ours && !self.left.swap(true, Ordering::Relaxed) {
+            self.site.leave();
+        }
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
 impl std::fmt::Debug for Image {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Image").finish_non_exhaustive()
+        let dir = self.dir();
+        formatter
+            .debug_struct("Image")
+            .field("dir", &dir)
+            .finish_non_exhaustive()
     }
-}
-
-/// An image that [`clean`] found.
-#[derive(Clone, Debug)]
-pub struct Cleaned {
-    /// Its folder.
-    pub dir: PathBuf,
-    /// Its allocated bytes.
-    pub bytes: u64,
-    /// Somebody holds it: it stays.
-    pub held: bool,
-}
-
-/// Removes the images of this user that nobody holds, kept ones too.
-///
-/// # Errors
-/// [`crate::Error::Io`] for an image that can't be removed.
-pub fn clean(node_dir: Option<&Path>, dry_run: bool) -> Result<Vec<Cleaned>> {
-    let _ = (node_dir, dry_run);
-    todo!()
 }

@@ -1,0 +1,136 @@
+//! Where the compressed bytes of entries are read from: the image, or the bundle itself.
+//!
+//! Both hold them at the same offsets. What comes from the image was compared with the index when
+//! root read it; what comes from the bundle is compared here, with the header before it.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use memmap2::MmapMut;
+use pybundle_bundle::{Index, layout, reader, record::Entry};
+
+use crate::{Error, Result, error::io_at};
+
+/// Working memory that goes back to the system when it is dropped, whatever the allocator thinks.
+#[derive(Default)]
+pub(crate) struct Scratch(Option<MmapMut>);
+
+impl Scratch {
+    /// At least `len` bytes, of any content.
+    pub(crate) fn room(&mut self, len: usize) -> Result<&mut [u8]> {
+        let has = self.0.as_ref().map_or(0, |map| map.len());
+        if has < len {
+            let new = len.max(1 << 20).next_multiple_of(1 << 16);
+            // The old memory first: never both at once.
+            self.0 = None;
+            self.0 = Some(MmapMut::map_anon(new)?);
+        }
+        let all: &mut [u8] = self.0.as_mut().map_or(&mut [], |map| map);
+        Ok(&mut all[..len])
+    }
+
+    /// Gives back what was needed for one large entry.
+    pub(crate) fn shrink(&mut self, most: usize) {
+        if self.0.as_ref().is_some_and(|map| map.len() > most) {
+            self.0 = None;
+        }
+    }
+}
+
+/// A file that holds compressed bytes at the bundle's offsets.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    file: File,
+    path: PathBuf,
+    /// It is the bundle, which somebody may change.
+    is_bundle: bool,
+}
+
+impl Stored {
+    /// The image's own copy.
+    pub(crate) fn packed(file: File, path: &Path) -> Self {
+        Self {
+            file,
+            path: path.to_owned(),
+            is_bundle: false,
+        }
+    }
+
+    /// The bundle, already open.
+    pub(crate) fn bundle(file: File, path: &Path) -> Self {
+        Self {
+            file,
+            path: path.to_owned(),
+            is_bundle: true,
+        }
+    }
+
+    /// Opens the bundle again.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] if it is not there or has another length.
+    pub(crate) fn reopen(path: &Path, expected: u64) -> Result<Self> {
+        let changed = |why: String| Error::Changed {
+            path: path.to_owned(),
+            why,
+        };
+        let file = File::open(path).map_err(|error| changed(error.to_string()))?;
+        let got = file.metadata()?.len();
+        if got != expected {
+            return Err(changed(format!(
+                "length: expected {expected} bytes, got {got}"
+            )));
+        }
+        Ok(Self::bundle(file, path))
+    }
+
+    /// Bytes that reading an entry takes from the bundle; 0 if it lies in the image.
+    pub(crate) fn cost(&self, entry: &Entry) -> u64 {
+        if self.is_bundle { entry.stored } else { 0 }
+    }
+
+    /// Reads and verifies an entry's compressed bytes.
+    ///
+    /// # Errors
+    /// [`Error::Bundle`] if they are not what was packed; [`Error::Changed`], [`Error::Io`].
+    pub(crate) fn read<'a, B: AsRef<[u8]>>(
+        &self,
+        index: &Index<B>,
+        entry: &Entry,
+        scratch: &'a mut Scratch,
+    ) -> Result<&'a [u8]> {
+        let before = if self.is_bundle {
+            layout::local_header_len(entry) as usize
+        } else {
+            0
+        };
+        let len = usize::try_from(entry.stored).unwrap_or(usize::MAX);
+        let bytes = scratch.room(before.saturating_add(len))?;
+        let read = self.file.read_exact_at(bytes, entry.offset - before as u64);
+        read.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => Error::Changed {
+                path: self.path.clone(),
+                why: format!("it ends before offset {}", entry.offset + entry.stored),
+            },
+            _ => io_at("cannot read", &self.path, error),
+        })?;
+        let (header, stored) = bytes.split_at(before);
+        if self.is_bundle {
+            let expected = layout::local_header(index, entry);
+            if let Some(at) = header
+                .iter()
+                .zip(&expected)
+                .position(|(got, expected)| got != expected)
+            {
+                let offset = entry.offset - (before - at) as u64;
+                return Err(pybundle_bundle::Error::Structure { offset }.into());
+            }
+        }
+        reader::check(index, entry, stored)?;
+        Ok(stored)
+    }
+}

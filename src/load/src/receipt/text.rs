@@ -1,0 +1,196 @@
+//! A receipt as a table for people.
+
+use std::fmt::Write;
+
+use super::{PHASES, Receipt};
+
+/// Paths shown of those that fell through.
+const PATHS: usize = 20;
+
+/// Ranks shown one by one; beyond that the extremes say enough.
+const RANKS: usize = 16;
+
+/// Bytes for people.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
+}
+
+/// One line for each thing that happened, as name and value.
+pub(super) fn rows(receipt: &Receipt) -> Vec<(String, String)> {
+    let mut rows = Vec::new();
+    let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
+    let bundle = &receipt.bundle;
+    row(
+        "bundle",
+        format!("{} ({})", bundle.path, size(bundle.bytes)),
+    );
+    row("identity", bundle.identity.clone());
+    let nodes = receipt.nodes.len();
+    row(
+        "ranks",
+        format!(
+            "{} on {nodes} node{}",
+            receipt.ranks,
+            if nodes == 1 { "" } else { "s" }
+        ),
+    );
+    row("MPI", format!("{} ({})", receipt.mpi, receipt.thread_level));
+    if let Some(facts) = &receipt.facts {
+        row("program", facts.program.join(" "));
+        row("Python", facts.python.clone());
+        row("modes", format!("MPI {}, gc {}", facts.mode, facts.gc));
+        for (name, value) in &facts.redirected {
+            row("redirected", format!("{name}={value}"));
+        }
+    }
+    row("read by root", size(receipt.bytes_read));
+    row("broadcast", size(receipt.bytes_broadcast));
+    let total = |name| receipt.total(name);
+    row(
+        "decoded",
+        format!(
+            "{} in {} entries while loading, {} in {} on demand",
+            size(total("load_bytes")),
+            total("load_entries"),
+            size(total("demand_bytes")),
+            total("demand_entries")
+        ),
+    );
+    let all: u64 = receipt.load.iter().map(|rank| rank.bytes).sum();
+    if let Some(most) = receipt
+        .load
+        .iter()
+        .max_by_key(|rank| rank.bytes)
+        .filter(|_| all > 0)
+    {
+        let share = 100.0 * most.bytes as f64 / all as f64;
+        row(
+            "largest share",
+            format!("rank {}: {} ({share:.0} %)", most.rank, size(most.bytes)),
+        );
+    }
+    row(
+        "from memory",
+        format!("{} modules", total("modules_from_memory")),
+    );
+    row("extensions", total("extensions").to_string());
+    row("files placed", total("files_placed").to_string());
+    let fell = total("fall_through");
+    row(
+        "fell through",
+        if fell == 0 {
+            "nothing".to_owned()
+        } else {
+            format!("{fell} look-ups")
+        },
+    );
+    let ranks = receipt.nodes.iter().flat_map(|node| &node.ranks);
+    let paths: std::collections::BTreeSet<_> = ranks.flat_map(|rank| &rank.fell_through).collect();
+    for path in paths.iter().take(PATHS) {
+        row("", (*path).clone());
+    }
+    if paths.len() > PATHS {
+        row("", format!("and {} more", paths.len() - PATHS));
+    }
+    rows
+}
+
+/// The whole table.
+pub(super) fn render(receipt: &Receipt) -> String {
+    let mut out = String::new();
+    for (name, value) in rows(receipt) {
+        line(&mut out, format_args!("{name:<14} {value}"));
+    }
+    line(&mut out, format_args!(""));
+    line(
+        &mut out,
+        format_args!(
+            "{:<10} {:>9} {:>9} {:>9}  slowest",
+            "seconds", "min", "median", "max"
+        ),
+    );
+    for (phase, spread) in PHASES
+        .iter()
+        .filter_map(|&phase| Some((phase, receipt.phases.get(phase)?)))
+    {
+        let (min, median, max) = (spread.min, spread.median, spread.max);
+        line(
+            &mut out,
+            format_args!(
+                "{phase:<10} {min:>9.3} {median:>9.3} {max:>9.3}  {}",
+                spread.slowest
+            ),
+        );
+    }
+    line(&mut out, format_args!(""));
+    line(
+        &mut out,
+        format_args!(
+            "{:<20} {:>6} {:>10} {:>10} {:>8}  image",
+            "node", "ranks", "received", "size", "unplaced"
+        ),
+    );
+    for node in &receipt.nodes {
+        let image = match (&node.image, &node.fell_back) {
+            (Some(image), _) => {
+                let had = if node.attached { ", was there" } else { "" };
+                let end = if node.ended {
+                    ""
+                } else {
+                    ", at the end of the load"
+                };
+                format!("{}{had}{end}", image.display())
+            }
+            (None, Some(why)) => format!("fell back to the environment: {why}"),
+            (None, None) => "none".to_owned(),
+        };
+        let (received, allocated) = (size(node.received), size(node.allocated));
+        line(
+            &mut out,
+            format_args!(
+                "{:<20} {:>6} {received:>10} {allocated:>10} {:>8}  {image}",
+                node.name,
+                node.ranks.len(),
+                node.not_placed
+            ),
+        );
+    }
+    if (2..=RANKS).contains(&receipt.load.len()) {
+        line(&mut out, format_args!(""));
+        line(
+            &mut out,
+            format_args!(
+                "{:>6} {:>10} {:>8}  decoded while loading",
+                "rank", "bytes", "entries"
+            ),
+        );
+        for rank in &receipt.load {
+            line(
+                &mut out,
+                format_args!(
+                    "{:>6} {:>10} {:>8}  {}",
+                    rank.rank,
+                    size(rank.bytes),
+                    rank.entries,
+                    rank.node
+                ),
+            );
+        }
+    }
+    out
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a string can't fail.
+    let _ = writeln!(out, "{text}");
+}
