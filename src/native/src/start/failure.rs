@@ -135,7 +135,7 @@ fn print(error: &Error, settings: Option<&Settings>, rank: u32, size: u32) {
     let (text, hint) = match hint(error, settings) {
         Some(hint) => (text.as_str(), Some(hint)),
         // The transport's messages carry their cure behind a semicolon.
-        None if matches!(error, Error::Transport(_)) => match text.split_once("; ") {
+        None if is_transports(error) => match text.split_once("; ") {
             Some((text, hint)) => (text, Some(hint.to_owned())),
             None => (text.as_str(), None),
         },
@@ -150,6 +150,13 @@ fn print(error: &Error, settings: Option<&Settings>, rank: u32, size: u32) {
     // In one piece, so that the lines of several ranks don't mix.
     let message = format!("error: {prefix}{text}\n{hint}");
     let _ = std::io::stderr().lock().write_all(message.as_bytes());
+}
+
+fn is_transports(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Transport(_) | Error::Load(pybundle_load::Error::Transport(_))
+    )
 }
 
 fn hint(error: &Error, settings: Option<&Settings>) -> Option<String> {

@@ -22,9 +22,19 @@ pub(super) fn mismatch(manifest: &Manifest, transport: &dyn Transport) -> Option
          (`{}`)",
         need.library,
         need.by.first().map_or("", String::as_str),
-        transport.library(),
+        short(transport.library()),
         loaded.join("`, `"),
     ))
+}
+
+/// `MPICH Version: 5.0.2` or the like, without what the library's text says behind that.
+fn short(library: &str) -> String {
+    let words = library
+        .split(',')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace();
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Whether a library of this SONAME is in the process: then a module that needs it gets that one.
@@ -45,6 +55,13 @@ fn is_loaded(soname: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_text_is_cut_to_its_name() {
+        assert_eq!(short("MPICH Version:      5.0.2"), "MPICH Version: 5.0.2");
+        assert_eq!(short("Open MPI v5.0.11, package: x"), "Open MPI v5.0.11");
+        assert_eq!(short(""), "");
+    }
 
     #[test]
     fn a_loaded_library_is_known_by_its_soname() {

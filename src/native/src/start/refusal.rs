@@ -8,7 +8,6 @@ use crate::importer;
 
 /// Why the loaded bundle can't serve this process.
 pub(super) fn of(loaded: &Loaded, transport: &dyn Transport) -> Option<Error> {
-    let image = loaded.image.as_ref()?;
     let refused = |text, hint: &str| {
         Some(Error::Refused {
             text,
@@ -16,9 +15,12 @@ pub(super) fn of(loaded: &Loaded, transport: &dyn Transport) -> Option<Error> {
             speaks: true,
         })
     };
-    let python = Python::attach(|py| {
-        let checked = importer::check(py, image.manifest());
-        checked.err().map(|error| error.value(py).to_string())
+    // Where the node fell back, nothing of the bundle will be imported.
+    let python = loaded.image.as_ref().and_then(|image| {
+        Python::attach(|py| {
+            let checked = importer::check(py, image.manifest());
+            checked.err().map(|error| error.value(py).to_string())
+        })
     });
     if let Some(text) = python {
         return refused(
