@@ -123,7 +123,8 @@ impl Maker<'_> {
                 let made = self.segment(compressor, segment)?;
                 let done = done.fetch_add(segment.bytes, Ordering::Relaxed) + segment.bytes;
                 self.progress.update(Phase::Compile, done, Some(total));
-                Ok(made)
+                let held = made.blocks.iter().map(|(_, packed)| packed.len()).sum();
+                Ok((made, held))
             },
             |number, made| {
                 let segment = &segments[number];

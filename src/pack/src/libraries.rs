@@ -68,7 +68,7 @@ pub(crate) fn resolve(
             let object = read(found)?;
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
             progress.update(Phase::Libraries, done, Some(total));
-            Ok::<_, crate::Error>(object)
+            Ok::<_, crate::Error>((object, 0))
         },
         |number, object| {
             let found = candidates[number];

@@ -5,16 +5,18 @@ use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-/// Bytes of items that are worked on or wait for their turn; one larger item may exceed it alone.
+/// Bytes of items that are worked on and of results that wait for their turn.
 const IN_FLIGHT: u64 = 256 << 20;
+/// A larger item counts as if it had this many: it must not keep others from being worked on.
+const LARGEST: u64 = IN_FLIGHT / 2;
 
 struct State<R, E> {
     /// The next item to start.
     next: usize,
     /// Bytes in flight.
     bytes: u64,
-    /// Results that wait for their turn.
-    done: BTreeMap<usize, Result<R, E>>,
+    /// Results that wait for their turn, and their bytes.
+    done: BTreeMap<usize, Result<(R, u64), E>>,
     /// Nothing more is to be started.
     stop: bool,
     /// A worker panicked: what it worked on will never be done.
@@ -56,7 +58,8 @@ impl<R, E> Drop for Alarm<'_, R, E> {
 }
 
 /// Does `work` for each item on `jobs` threads and gives the results to `sink`, on this thread, in
-/// the items' order. `cost` is the memory an item takes; `init` makes what a thread keeps.
+/// the items' order. `cost` is the memory that work on an item takes; `init` makes what a thread
+/// keeps; `work` gives a result and the memory that it takes until it reaches `sink`.
 ///
 /// # Errors
 /// The error of the first item, in order, that `init`, `work` or `sink` failed for; later items
@@ -66,7 +69,7 @@ pub(crate) fn run<T: Sync, K, R: Send, E: Send>(
     items: &[T],
     cost: impl Fn(&T) -> u64 + Sync,
     init: impl Fn() -> Result<K, E> + Sync,
-    work: impl Fn(&mut K, &T) -> Result<R, E> + Sync,
+    work: impl Fn(&mut K, &T) -> Result<(R, u64), E> + Sync,
     mut sink: impl FnMut(usize, R) -> Result<(), E>,
 ) -> Result<(), E> {
     let shared = Shared {
@@ -90,10 +93,15 @@ pub(crate) fn run<T: Sync, K, R: Send, E: Send>(
             };
             let result = kept.and_then(|kept| work(kept, item));
             let mut state = shared.lock();
-            state.stop |= result.is_err();
+            state.bytes -= cost(item).min(LARGEST);
+            match &result {
+                Ok((_, held)) => state.bytes += held,
+                Err(_) => state.stop = true,
+            }
             state.done.insert(number, result);
             drop(state);
             shared.result.notify_all();
+            shared.room.notify_all();
         }
     };
     std::thread::scope(|scope| {
@@ -101,16 +109,19 @@ pub(crate) fn run<T: Sync, K, R: Send, E: Send>(
             scope.spawn(worker);
         }
         let mut outcome = Ok(());
-        for (number, item) in items.iter().enumerate() {
+        for number in 0..items.len() {
             let Some(result) = wait(&shared, number) else {
                 break;
             };
-            outcome = result.and_then(|result| sink(number, result));
+            outcome = result.and_then(|(result, held)| {
+                sink(number, result)?;
+                shared.lock().bytes -= held;
+                shared.room.notify_all();
+                Ok(())
+            });
             if outcome.is_err() {
                 break;
             }
-            shared.lock().bytes -= cost(item);
-            shared.room.notify_all();
         }
         shared.stop(false);
         outcome
@@ -128,7 +139,7 @@ fn take<'a, T, R, E>(
     loop {
         let number = state.next;
         let item = items.get(number).filter(|_| !state.stop)?;
-        let needed = cost(item);
+        let needed = cost(item).min(LARGEST);
         if state.bytes == 0 || state.bytes + needed <= IN_FLIGHT {
             state.next += 1;
             state.bytes += needed;
@@ -142,7 +153,7 @@ fn take<'a, T, R, E>(
 }
 
 /// The result of an item; `None` if there will be none.
-fn wait<R, E>(shared: &Shared<R, E>, number: usize) -> Option<Result<R, E>> {
+fn wait<R, E>(shared: &Shared<R, E>, number: usize) -> Option<Result<(R, u64), E>> {
     let mut state = shared.lock();
     loop {
         if let Some(result) = state.done.remove(&number) {
@@ -164,7 +175,11 @@ mod tests {
 
     use super::*;
 
-    fn numbers(jobs: usize, cost: u64, fail: Option<u64>) -> (Vec<u64>, Result<(), u64>, u64) {
+    fn numbers(
+        jobs: usize,
+        (cost, held): (u64, u64),
+        fail: Option<u64>,
+    ) -> (Vec<u64>, Result<(), u64>, u64) {
         let items: Vec<u64> = (0..500).collect();
         let (now, most) = (AtomicU64::new(0), AtomicU64::new(0));
         let mut seen = Vec::new();
@@ -181,7 +196,7 @@ mod tests {
                 if fail.is_some_and(|fail| item >= fail) {
                     return Err(item);
                 }
-                Ok(item * 2)
+                Ok((item * 2, held))
             },
             |_, result| {
                 now.fetch_sub(1, Ordering::SeqCst);
@@ -195,7 +210,7 @@ mod tests {
     #[test]
     fn results_come_in_order() {
         for jobs in [1, 2, 7] {
-            let (seen, outcome, _) = numbers(jobs, 1, None);
+            let (seen, outcome, _) = numbers(jobs, (1, 1), None);
             assert_eq!(outcome, Ok(()));
             assert!(seen.iter().copied().eq((0..500).map(|item| item * 2)));
         }
@@ -203,17 +218,18 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let (seen, _, most) = numbers(8, IN_FLIGHT / 3, None);
+        let (seen, _, most) = numbers(8, (IN_FLIGHT / 4, IN_FLIGHT / 4), None);
         assert_eq!(seen.len(), 500);
-        assert!(most <= 4, "{most} at once");
-        let (seen, ..) = numbers(8, IN_FLIGHT * 2, None);
+        assert!(most <= 5, "{most} at once");
+        // What is larger than all that is allowed goes through.
+        let (seen, ..) = numbers(8, (IN_FLIGHT * 2, IN_FLIGHT * 2), None);
         assert_eq!(seen.len(), 500);
     }
 
     #[test]
     fn the_first_error_in_order_is_the_outcome() {
         for jobs in [1, 2, 7] {
-            let (seen, outcome, _) = numbers(jobs, 1, Some(123));
+            let (seen, outcome, _) = numbers(jobs, (1, 0), Some(123));
             assert_eq!((seen.len(), outcome), (123, Err(123)));
         }
     }
@@ -229,7 +245,7 @@ mod tests {
             || Ok::<_, ()>(()),
             |(), &item| {
                 assert!(item != 50, "no");
-                Ok(())
+                Ok(((), 0))
             },
             |_, ()| Ok(()),
         );

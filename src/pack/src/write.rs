@@ -144,13 +144,14 @@ pub(crate) fn write(
         || Ok(Compressor::new(level)?),
         |compressor, source| {
             let Source::Tree(position) = *source else {
-                return Ok(None);
+                return Ok((None, 0));
             };
             let bytes = content.tree.get(position).map(content::read);
             let packed = compressor.pack(&bytes.transpose()?.unwrap_or_default())?;
             let done = done.fetch_add(size(source), Ordering::Relaxed) + size(source);
             progress.update(Phase::Write, done, Some(total));
-            Ok(Some(packed))
+            let held = packed.len();
+            Ok((Some(packed), held))
         },
         |number, packed| {
             let block = match content.sources[number] {
