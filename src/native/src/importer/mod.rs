@@ -39,6 +39,6 @@ mod traceback;
 mod variables;
 mod version;
 
-pub(crate) use install::{Installed, Options, install};
+pub(crate) use install::{Options, install};
 pub(crate) use traceback::place_sources;
 pub(crate) use version::check;

@@ -8,7 +8,12 @@ use pyo3::{
     types::{PyDict, PyString, PyTuple},
 };
 
-use super::{code, guard::guard, hooks, state::State};
+use super::{
+    code,
+    guard::{guard, import_error},
+    hooks,
+    state::State,
+};
 
 /// Loads a source module of the bundle: its code lies decoded in the node image.
 ///
@@ -183,10 +188,18 @@ impl State {
         if !self.packed_level {
             return Ok(None);
         }
-        let Some(bytes) = self.image.code(row) else {
+        let text = path.to_cow()?;
+        let found = if self.has_hot_code(row) {
+            self.image.code(row)
+        } else {
+            // It may have to be decoded first, or another rank be waited for.
+            py.detach(|| self.image.code(row))
+        };
+        let found = found.map_err(|error| import_error(py, &error, self.name_of(module), &text))?;
+        let Some(bytes) = found else {
             return Ok(None);
         };
-        let code = code::unmarshal(&self.machinery, py, bytes, &path.to_cow()?)?;
+        let code = code::unmarshal(&self.machinery, py, bytes, &text)?;
         self.count(|counters| &counters.modules_from_memory);
         if module.filename_at == NONE {
             // The file name couldn't be put in while decoding.

@@ -109,7 +109,7 @@ impl State {
             return Ok(());
         }
         py.detach(|| self.image.place(group))
-            .map_err(|error| import_error(py, &error, &self.module_name(module), path))
+            .map_err(|error| import_error(py, &error, self.name_of(module), path))
     }
 
     /// Opens the libraries that an extension module needs, each once.
@@ -137,14 +137,31 @@ impl State {
             drop(opened);
             let file = py
                 .detach(|| self.image.place_entry(entry))
-                .map_err(|error| import_error(py, &error, &self.module_name(module), path))?;
+                .map_err(|error| import_error(py, &error, self.name_of(module), path))?;
             let _ = library::open(&file);
         }
         Ok(())
     }
 
-    fn module_name(&self, module: &Module) -> String {
-        String::from_utf8_lossy(self.image.index().text(module.name)).into_owned()
+    /// The last part of a module's name, for messages.
+    pub(crate) fn name_of(&self, module: &Module) -> &str {
+        std::str::from_utf8(self.image.index().text(module.name)).unwrap_or("?")
+    }
+
+    /// Was the code of this module decoded before imports began?
+    pub(crate) fn has_hot_code(&self, module: u32) -> bool {
+        let index = self.image.index();
+        let (mut low, mut high) = (0, index.blocks());
+        while low < high {
+            let middle = low.midpoint(high);
+            match index.block(middle) {
+                Some(block) if block.first_module <= module => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        low.checked_sub(1)
+            .and_then(|row| index.entry(index.block(row)?.entry))
+            .is_some_and(|entry| index.is_hot(&entry))
     }
 
     /// Counts for the receipt, if somebody does.
