@@ -184,9 +184,8 @@ impl Maker<'_> {
         let (mut modules, mut bytes) = (Vec::new(), Vec::new());
         let mut close = |modules: &mut Vec<Coded>, bytes: &mut Vec<u8>| -> Result<()> {
             if !modules.is_empty() {
-                let packed = compressor.pack(bytes)?;
+                let packed = content::compress(compressor, std::mem::take(bytes))?;
                 made.blocks.push((std::mem::take(modules), packed));
-                bytes.clear();
             }
             Ok(())
         };

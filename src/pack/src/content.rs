@@ -1,4 +1,4 @@
-//! Reading files that must not have changed since they were found.
+//! Reading files that must not have changed since they were found; compressing what was read.
 
 use std::{
     io::{self, Read as _},
@@ -6,11 +6,26 @@ use std::{
 };
 
 use fs_err as fs;
+use pybundle_bundle::writer::{Compressor, Packed};
 
 use crate::{
     Error, Result,
     scan::{Found, Stamp, What},
 };
+
+/// libarchive (3.6.2 tried) doesn't see the end of a zstd entry that fills its buffer to the brim.
+const LIBARCHIVE_BUFFER: usize = 128 << 10;
+
+/// An entry's content as it is stored.
+///
+/// # Errors
+/// [`Error::Bundle`] if zstd fails.
+pub(crate) fn compress(compressor: &mut Compressor, content: Vec<u8>) -> Result<Packed> {
+    if content.len().is_multiple_of(LIBARCHIVE_BUFFER) {
+        return Ok(Packed::stored(content));
+    }
+    Ok(compressor.pack(&content)?)
+}
 
 /// What an entry of the bundle holds: a file's bytes, a link's text, nothing for a folder.
 ///

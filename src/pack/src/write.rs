@@ -147,7 +147,7 @@ pub(crate) fn write(
                 return Ok((None, 0));
             };
             let bytes = content.tree.get(position).map(content::read);
-            let packed = compressor.pack(&bytes.transpose()?.unwrap_or_default())?;
+            let packed = content::compress(compressor, bytes.transpose()?.unwrap_or_default())?;
             let done = done.fetch_add(size(source), Ordering::Relaxed) + size(source);
             progress.update(Phase::Write, done, Some(total));
             let held = packed.len();

@@ -62,6 +62,8 @@ fn bsdtar_unpacks_a_working_environment() {
     environment.write(&[
         ("p/__init__.py", "from .m import x\n"),
         ("p/m.py", "x = 41 + 1\n"),
+        ("p/brim.txt", &"brim".repeat(32 << 10)),
+        ("p/brims.txt", &"brim".repeat(96 << 10)),
     ]);
     let (bundle, _) = environment.pack();
     let folder = tempfile::tempdir().unwrap();
