@@ -1,6 +1,6 @@
 //! Small bundles for tests, made with the writer alone: some hot, some cold, all kinds of entries.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pybundle_bundle::{
     Draft, Manifest, Writer,
@@ -274,12 +274,4 @@ pub(crate) fn write(path: &Path, original: &Path, shape: Shape) {
         writer.append(packed).expect("append");
     }
     writer.finish().expect("finish");
-}
-
-/// A folder with a small bundle in it, and the bundle's path.
-pub(crate) fn small() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().expect("folder");
-    let path = folder.path().join("e.pybundle");
-    write(&path, Path::new("/nowhere/env"), SMALL);
-    (folder, path)
 }

@@ -23,7 +23,9 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
-        let (folder, bundle) = sample::small();
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = folder.path().join("e.pybundle");
+        sample::write(&bundle, Path::new("/nowhere/env"), SMALL);
         let node = folder.path().join("node");
         fs::create_dir(&node).unwrap();
         let settings = Settings {
