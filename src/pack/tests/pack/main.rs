@@ -10,6 +10,7 @@ mod environment;
 
 mod bytes;
 mod code;
+mod libraries;
 mod modules;
 mod refused;
 mod site;

@@ -103,6 +103,37 @@ fn groups_are_distributions() {
 }
 
 #[test]
+fn conda_records_own_what_no_wheel_owns() {
+    let Some(python) = python() else { return };
+    let environment = Environment::new(&python);
+    let site = environment.site();
+    environment.write(&[
+        ("p/__init__.py", ""),
+        ("p/d.txt", ""),
+        ("p-1.dist-info/RECORD", "p/__init__.py,,\n"),
+        ("p-1.dist-info/METADATA", "Name: p\n"),
+    ]);
+    let record = |name: &str, files: &[String]| {
+        let path = environment
+            .path()
+            .join(format!("conda-meta/{name}-1-0.json"));
+        let record = serde_json::json!({"name": name, "files": files, "other": [1]});
+        write(&path, &record.to_string());
+    };
+    record(
+        "conda.P",
+        &[format!("{site}/p/__init__.py"), format!("{site}/p/d.txt")],
+    );
+    write(&environment.path().join("conda-meta/history"), "");
+    write(&environment.path().join("conda-meta/broken.json"), "{");
+    let (bundle, _) = environment.pack();
+    assert_eq!(bundle.group(&format!("{site}/p/__init__.py")), "p");
+    assert_eq!(bundle.group(&format!("{site}/p/d.txt")), "conda-p");
+    let history = bundle.entry("conda-meta/history").unwrap();
+    assert_eq!(history.flags & ENTRY_LAZY, ENTRY_LAZY);
+}
+
+#[test]
 fn a_large_environment_is_placed_by_distribution() {
     let Some(python) = python() else { return };
     let environment = Environment::new(&python);
