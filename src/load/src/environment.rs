@@ -150,6 +150,8 @@ pub struct Settings {
     pub bundle: PathBuf,
     /// First candidate for the folder of node images.
     pub node_dir: Option<PathBuf>,
+    /// That folder or none: the usual candidates are passed over.
+    pub only_node_dir: bool,
     /// Longest time without progress, `None` for ever.
     pub timeout: Option<Duration>,
     /// A node that can't hold the image is an error.
@@ -175,6 +177,7 @@ impl Default for Settings {
         Self {
             bundle: PathBuf::new(),
             node_dir: None,
+            only_node_dir: false,
             timeout: Some(DEFAULT_TIMEOUT),
             strict: false,
             keep: false,

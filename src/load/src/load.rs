@@ -210,4 +210,8 @@ fn settle(
 }
 
 #[cfg(test)]
+mod jobs;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod threads;

@@ -181,7 +181,10 @@ fn join(dir: &Path, nonce: u64) -> Result<Held> {
 /// The leader's part: the first folder that has the image already, else the first that can hold it.
 fn lead(plan: &Plan, settings: &Settings, slots: usize, alone: bool) -> Result<Held> {
     let identity = plan.identity();
-    let mut folders = folder::candidates(settings.node_dir.as_deref());
+    let mut folders = match &settings.node_dir {
+        Some(folder) if settings.only_node_dir => vec![folder.clone()],
+        folder => folder::candidates(folder.as_deref()),
+    };
     let has_image = |folder: &PathBuf| {
         Home::find(folder).is_some_and(|home| home.path().join(identity.short()).exists())
     };

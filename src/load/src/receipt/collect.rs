@@ -150,7 +150,7 @@ fn node(leader: u32, filled: &Filled) -> Node {
         leader,
         attached: filled.attached,
         fell_back: filled.fell_back.clone(),
-        received: filled.moved.moved,
+        received: if leader == 0 { 0 } else { filled.moved.moved },
         ..Node::default()
     };
     if let Some(image) = &filled.image {

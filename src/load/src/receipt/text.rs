@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{PHASES, Receipt};
+use super::{PHASES, RankLoad, Receipt};
 
 /// Paths shown of those that fell through.
 const PATHS: usize = 20;
@@ -66,17 +66,12 @@ pub(super) fn rows(receipt: &Receipt) -> Vec<(String, String)> {
             total("demand_entries")
         ),
     );
-    let all: u64 = receipt.load.iter().map(|rank| rank.bytes).sum();
-    if let Some(most) = receipt
-        .load
-        .iter()
-        .max_by_key(|rank| rank.bytes)
-        .filter(|_| all > 0)
-    {
+    if let Some((most, all)) = largest_share(receipt) {
         let share = 100.0 * most.bytes as f64 / all as f64;
+        let (rank, node, bytes) = (most.rank, &most.node, size(most.bytes));
         row(
             "largest share",
-            format!("rank {}: {} ({share:.0} %)", most.rank, size(most.bytes)),
+            format!("rank {rank} on {node}: {bytes} ({share:.0} % of its node's)"),
         );
     }
     row(
@@ -103,6 +98,21 @@ pub(super) fn rows(receipt: &Receipt) -> Vec<(String, String)> {
         row("", format!("and {} more", paths.len() - PATHS));
     }
     rows
+}
+
+/// The rank that decoded the largest share of what its node did, and what its node did.
+fn largest_share(receipt: &Receipt) -> Option<(&RankLoad, u64)> {
+    let of_node = |node: &super::Node| {
+        let on_it = |rank: &&RankLoad| node.ranks.iter().any(|counts| counts.rank == rank.rank);
+        let ranks: Vec<_> = receipt.load.iter().filter(on_it).collect();
+        let all: u64 = ranks.iter().map(|rank| rank.bytes).sum();
+        let most = ranks.into_iter().max_by_key(|rank| rank.bytes)?;
+        (all > 0).then_some((most, all))
+    };
+    let shares = receipt.nodes.iter().filter_map(of_node);
+    shares.max_by(|(one, of_one), (other, of_other)| {
+        (one.bytes * of_other).cmp(&(other.bytes * of_one))
+    })
 }
 
 /// The whole table.
