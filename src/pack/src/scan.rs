@@ -136,7 +136,8 @@ impl<'a> Scanner<'a> {
 
     fn read(&mut self, open: &Open) -> Result<()> {
         let before = (self.found.len(), self.open.len());
-        let items = fs::read_dir(&open.real)?.collect::<io::Result<Vec<_>>>()?;
+        let items = fs::read_dir(&open.real).map_err(|error| gone(&open.real, error))?;
+        let items = items.collect::<io::Result<Vec<_>>>()?;
         let has = |name: &str| items.iter().any(|item| item.file_name() == name);
         if !self.rules.roots.iter().any(|root| root.folder == open.path)
             && (has("pyvenv.cfg") && has("bin")

@@ -44,7 +44,13 @@ impl Site {
     pub(crate) fn read(python: &Interpreter, roots: &mut Roots, exclude: &Exclude) -> Result<Self> {
         let mut site = Self::default();
         let stdlib = [&python.stdlib, &python.platstdlib].map(|path| fs::canonicalize(path).ok());
-        let site_folders: Vec<PathBuf> = folders(&python.site_packages).collect();
+        // `lib64` may be a link to `lib`: its lines are to be run once.
+        let mut site_folders: Vec<PathBuf> = Vec::new();
+        for folder in folders(&python.site_packages) {
+            if !site_folders.contains(&folder) {
+                site_folders.push(folder);
+            }
+        }
         for folder in folders(&python.sys_path) {
             let is_site = site_folders.contains(&folder);
             let is_stdlib = !is_site

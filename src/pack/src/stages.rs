@@ -131,7 +131,7 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
         bytes_in: counts.bytes,
         bytes_out: written.file_len,
         links: counts.links,
-        modules: modules.len() as u64,
+        modules: modules.iter().filter(|module| !module.is_init()).count() as u64,
         code: codes.counts,
         groups: counts.groups,
         level: request.level,

@@ -19,7 +19,7 @@ pub struct Summary {
     pub bytes_out: u64,
     /// Symlinks packed.
     pub links: u64,
-    /// Modules that an import can find, extension modules included.
+    /// Modules and packages that an import can find, extension modules included.
     pub modules: u64,
     /// Where the modules' bytecode comes from.
     pub code: CodeCounts,
