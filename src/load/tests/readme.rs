@@ -1,0 +1,16 @@
+//! The README's table of environment variables is the one in `environment.rs`.
+#![expect(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+use pybundle_load::environment::VARIABLES;
+
+#[test]
+fn readme_has_the_table_of_variables() {
+    let mut table = String::from("| variable | means | default |\n| --- | --- | --- |\n");
+    for variable in VARIABLES {
+        let meaning = variable.meaning.replace('|', "\\|");
+        table += &format!("| `{}` | {meaning} | {} |\n", variable.name, variable.default);
+    }
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+    let readme = fs_err::read_to_string(readme).unwrap();
+    assert!(readme.contains(&table), "README.md needs this table:\n\n{table}");
+}
