@@ -3,14 +3,15 @@
 use std::io::{self, Write};
 
 use anyhow::{Context, Result};
-use pybundle_load::receipt;
+use pybundle_load::Receipt;
 
-use crate::arguments::Receipt;
+use crate::arguments;
 
-pub(crate) fn run(options: &Receipt) -> Result<()> {
+pub(crate) fn run(options: &arguments::Receipt) -> Result<()> {
+    let receipt = Receipt::read(&options.receipt)?;
     match &options.html {
-        None => io::stdout().write_all(receipt::text(&options.receipt)?.as_bytes())?,
-        Some(page) => std::fs::write(page, receipt::html(&options.receipt)?)
+        None => io::stdout().write_all(receipt.text().as_bytes())?,
+        Some(page) => std::fs::write(page, receipt.html())
             .with_context(|| format!("cannot write `{}`", page.display()))?,
     }
     Ok(())
