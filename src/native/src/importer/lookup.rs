@@ -177,11 +177,12 @@ impl State {
         let (folder, file) = name::split(&inside);
         let folder = index.find_folder(folder)?;
         let stem = file.split(|&byte| byte == b'.').next()?;
-        let found = match self.find_in(folder, stem)? {
-            Found::Module(row, module) => (row, module),
-            Found::Portion(_) => return None,
+        // A package's code is known under its own name, not as `__init__` in its folder.
+        let init = (stem == b"__init__").then(|| self.own_init(folder)).flatten();
+        let Found::Module(row, module) = init.or_else(|| self.find_in(folder, stem))? else {
+            return None;
         };
-        let entry = index.entry(found.1.file)?;
-        (index.text(entry.path) == inside).then_some(found)
+        let entry = index.entry(module.file)?;
+        (index.text(entry.path) == inside).then_some((row, module))
     }
 }

@@ -90,6 +90,13 @@ impl State {
             path.insert(at, entry)?;
             at += 1;
         }
+        // Editable installs are program code and lie where they are.
+        for folder in &self.image.manifest().editable {
+            if !path.contains(folder)? {
+                path.insert(at, folder)?;
+                at += 1;
+            }
+        }
         Ok(())
     }
 

@@ -37,7 +37,7 @@ impl State {
     pub(crate) fn place_file(&self, py: Python<'_>, row: u32) -> PyResult<()> {
         py.detach(|| self.image.place_entry(row))
             .map(drop)
-            .map_err(|error| PyOSError::new_err(error.to_string()))
+            .map_err(|error| os_error(&error))
     }
 
     /// Places everything below the folder of a loader's file: a resource may be a source, a header
@@ -67,7 +67,7 @@ impl State {
     /// An `OSError` if one can't be placed.
     pub(crate) fn place_files_below(&self, py: Python<'_>, row: u32) -> PyResult<()> {
         py.detach(|| self.place_below(row))
-            .map_err(|error| PyOSError::new_err(error.to_string()))
+            .map_err(|error| os_error(&error))
     }
 
     fn place_below(&self, row: u32) -> pybundle_load::Result<()> {
@@ -82,5 +82,12 @@ impl State {
             }
         }
         Ok(())
+    }
+}
+
+fn os_error(error: &pybundle_load::Error) -> PyErr {
+    match error.errno() {
+        Some(number) => PyOSError::new_err((number, error.to_string())),
+        None => PyOSError::new_err(error.to_string()),
     }
 }

@@ -1,0 +1,478 @@
+"""Imports from a bundle give what plain imports give, and don't look at the disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import bundles
+from support.bundles import Runner
+from support.counter import MARK, Phase
+from support.environments import Environment
+from support.process import clean_environment, run
+
+# What a program can see of every module that it can import, with the environment's folder masked.
+SHOW = r"""
+import importlib, importlib.machinery, importlib.metadata, importlib.util, json, pkgutil, sys
+import traceback
+
+# Programs, tests, and what each of the two interpreters has of its own.
+SKIPPED = {"__main__", "test", "tests", "testing", "conftest", "setup", "pybundle", "_virtualenv"}
+output, sys.stdout = sys.stdout, sys.stderr
+
+def is_skipped(name):
+    return bool(SKIPPED & set(name.split(".")))
+
+def mask(value):
+    if isinstance(value, str):
+        return value.replace(sys.prefix, "ENV")
+    if isinstance(value, (list, tuple)):
+        return [mask(part) for part in value]
+    return value
+
+def seen(module):
+    spec, loader = module.__spec__, module.__loader__
+    facts = {
+        "type": type(module).__name__,
+        "names": sorted(set(vars(module)) - {"__warningregistry__"}),
+        "attributes": {name: mask(getattr(module, name, "absent")) for name in (
+            "__name__", "__package__", "__file__", "__cached__", "__doc__")},
+        "path": mask(list(getattr(module, "__path__", ["absent"]))),
+        "repr": mask(repr(module)) if hasattr(module, "__file__") else "",
+    }
+    if spec is not None:
+        facts["spec"] = mask([spec.name, spec.origin, spec.cached, spec.parent, spec.has_location])
+        facts["spec loader"] = spec.loader is loader
+        facts["search"] = mask(list(spec.submodule_search_locations or ["absent"]))
+    if isinstance(loader, importlib.machinery.SourceFileLoader):
+        name = spec.name
+        facts["source"] = loader.get_source(name)
+        facts["data"] = len(loader.get_data(loader.path))
+        facts["stats"] = loader.path_stats(loader.path)["size"]
+        code = loader.get_code(name)
+        facts["code"] = mask([code.co_filename, code.co_names, code.co_firstlineno])
+    for kind in ("SourceFileLoader", "ExtensionFileLoader", "SourcelessFileLoader"):
+        if isinstance(loader, getattr(importlib.machinery, kind)):
+            facts["loader"] = [kind, mask(loader.get_filename(spec.name))]
+            facts["package"] = loader.is_package(spec.name)
+    return facts
+
+folders = [path for path in sys.path if path.startswith(sys.prefix)]
+listed = sorted((m.name, m.ispkg) for m in pkgutil.walk_packages(folders, onerror=lambda name: 0))
+failed = {}
+for name in [name for name, _ in listed] + sys.argv[1:]:
+    if not is_skipped(name):
+        try:
+            importlib.import_module(name)
+        except BaseException as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            failed[name] = mask([
+                *([f.filename, f.lineno, f.name] for f in frames if "importlib" not in f.filename),
+                *traceback.format_exception_only(type(error), error)])
+modules = {
+    name: seen(module)
+    for name, module in sorted(sys.modules.items())
+    if type(module) is type(sys) and mask(str(getattr(module, "__file__", ""))).startswith("ENV")
+    and not is_skipped(name)
+}
+distributions = sorted(
+    (found.metadata["Name"], found.version, found.read_text("RECORD"))
+    for found in importlib.metadata.distributions() if found.metadata["Name"] != "pybundle")
+print(json.dumps({
+    "listed": [pair for pair in listed if not is_skipped(pair[0])],
+    "failed": failed,
+    "modules": modules,
+    "distributions": distributions,
+}), file=output)
+"""
+
+
+@pytest.fixture
+def served(small: Environment, tmp_path: Path) -> Runner:
+    """The small environment's bundle, run by an interpreter that has pybundle alone."""
+    return bundles.runner(small, tmp_path / "node")
+
+
+def own(environment: Environment, node_dir: Path) -> Runner:
+    """An environment's bundle, run by its own interpreter."""
+    return Runner(bundles.bundle(environment), environment.python, node_dir)
+
+
+def plain(environment: Environment, *args: object, **extra: str) -> str:
+    """What a program prints when the environment's own interpreter runs it from files."""
+    return run([environment.python, *args], env=clean_environment(**extra)).check().stdout
+
+
+def assert_same(expected: dict[str, Any], got: dict[str, Any]) -> None:
+    """Compare two outputs of SHOW, naming the first module that differs."""
+    for part in ("listed", "distributions", "failed"):
+        assert got[part] == expected[part]
+    assert list(got["modules"]) == list(expected["modules"])
+    for name, facts in expected["modules"].items():
+        assert got["modules"][name] == facts, name
+
+
+@pytest.fixture
+def show(tmp_path: Path) -> Path:
+    """The program that looks at everything."""
+    script = tmp_path / "show.py"
+    script.write_text(SHOW)
+    return script
+
+
+def test_modules_are_what_plain_import_makes(each_python, environment, show, tmp_path):
+    packed = environment("small", each_python)
+    more = ["spaced.one", "spaced.two", "shapes.__init__", "no_such_module", "shapes.absent"]
+    expected = json.loads(plain(packed, show, *more))
+    assert {"plain", "fast._fast", "spaced.two"} <= set(expected["modules"])
+    assert set(expected["failed"]) == {"shapes.old", "no_such_module", "shapes.absent"}
+    served = bundles.runner(packed, tmp_path / "node")
+    got = json.loads(served.run(show, *more).check().stdout)
+    assert_same(expected, got)
+
+
+def test_modules_of_real_packages_are_what_plain_import_makes(python, environment, show, tmp_path):
+    packed = environment("core", python)
+    expected = json.loads(plain(packed, show))
+    assert len(expected["modules"]) > 300
+    for served in (bundles.runner(packed, tmp_path / "node"), own(packed, tmp_path / "node")):
+        got = json.loads(served.run(show).check().stdout)
+        assert_same(expected, got)
+
+
+def counted(count, served: Runner, program: Path, below: Path) -> list[Phase]:
+    """The phase `imports` of a program under the counter, of all its processes."""
+    env = clean_environment(**served.variables())
+    counts = count(served.words(program), below=[below], paths=True, env=env)
+    counts.result.check()
+    return [process.phase("imports") for process in counts.with_phase("imports")]
+
+
+def test_a_pure_module_costs_no_operation_anywhere(count, small, served, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        # The standard library isn't in the bundle, and a group is placed before its first module.
+        MARK + "import math, shapes\nmark('imports')\n"
+        "import shapes.area.round, shapes.cli, plain\nmark('end')\n"
+    )
+    (phase,) = counted(count, served, program, small.folder)
+    assert phase.operations == 0, phase.paths
+
+
+def test_nothing_looks_at_the_environment(count, environment, python, tmp_path):
+    packed = environment("core", python)
+    program = tmp_path / "program.py"
+    program.write_text(
+        MARK + "mark('imports')\nimport numpy, h5py, yaml, requests, importlib.metadata\n"
+        "import sysconfig; sysconfig.get_paths()\n"
+        "try:\n    import no_such_module\nexcept ImportError:\n    pass\n"
+        "assert importlib.metadata.version('numpy') == numpy.__version__\nmark('end')\n"
+    )
+    for served in (bundles.runner(packed, tmp_path / "node"), own(packed, tmp_path / "node")):
+        for phase in counted(count, served, program, packed.folder):
+            assert phase.below == [0], phase.paths
+
+
+def test_code_comes_from_memory(served, tmp_path):
+    # With every source of the tree replaced: a copied folder can't pass.
+    program = """
+import os, pkgutil, sys
+folders = [path for path in sys.path if path.startswith(sys.prefix)]
+names = [m.name for m in pkgutil.iter_modules(folders) if m.name not in ("pybundle",)]
+for name in names:
+    spec = __import__("importlib.util").util.find_spec(name)
+    if spec.loader is not None and spec.has_location:
+        spec.loader.get_resource_reader(name)
+replaced = 0
+for folder, _, files in os.walk(sys.prefix):
+    for file in files:
+        if file.endswith(".py"):
+            os.chmod(folder, 0o700)
+            path = os.path.join(folder, file)
+            os.unlink(path)
+            with open(path, "w") as text:
+                text.write("raise SystemExit('read from disk')")
+            replaced += 1
+assert replaced > 5, replaced
+import beside, plain, shapes.area.round, shapes.cli, spaced.one, spaced.two
+print(shapes.square(3))
+"""
+    assert served.run("-c", program).check().stdout == "9\n"
+
+
+def test_no_python_function_of_ours_runs(served):
+    program = """
+import os, sys
+seen = []
+def profile(frame, event, _):
+    if event == "call":
+        seen.append((frame.f_code.co_filename, frame.f_code.co_name))
+import math, pathlib, pkgutil  # The standard library isn't in the bundle.
+sys.setprofile(profile)
+import plain, shapes.area.round, shapes.cli, shapes.resources, fast, beside
+sys.setprofile(None)
+assert seen
+assert not [call for call in seen if "pybundle" in call[0] and not call[0].startswith(sys.prefix)]
+# importlib's own functions make the module, none of them looks for it or reads it.
+reading = {"get_code", "get_data", "path_stats", "_path_stat", "exec_module", "cache_from_source",
+           "create_module", "_path_join", "_compile_bytecode", "source_to_code"}
+assert not reading & {name for file, name in seen if "importlib" in file}, seen
+"""
+    served.run("-c", program).check()
+
+
+def test_namespaces_are_split_between_bundle_and_disk(served, tmp_path):
+    (tmp_path / "more/spaced").mkdir(parents=True)
+    (tmp_path / "more/spaced/three.py").write_text("NAME = 'three'\n")
+    program = """
+import spaced.one, spaced.two, spaced.three, sys
+print(spaced.one.NAME, spaced.two.NAME, spaced.three.NAME, type(spaced.__path__).__name__)
+sys.path.append(sys.argv[1])
+import spaced.four
+print(spaced.four.NAME, len(list(spaced.__path__)))
+"""
+    (tmp_path / "late/spaced").mkdir(parents=True)
+    (tmp_path / "late/spaced/four.py").write_text("NAME = 'four'\n")
+    result = served.run(
+        "-c", program, tmp_path / "late", env={"PYTHONPATH": str(tmp_path / "more")}
+    )
+    assert result.check().stdout == "one two three _NamespacePath\nfour 3\n"
+
+
+def test_the_order_of_sys_path_holds(served, tmp_path):
+    for name in ("first", "script"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "plain.py").write_text(f"HOOKS = []\nWHERE = {name!r}\n")
+    program = """
+import sys
+sys.modules.pop("plain", None)
+import plain
+print(getattr(plain, "WHERE", "bundle"))
+"""
+    script = tmp_path / "script/program.py"
+    script.write_text(program)
+    first = {"PYTHONPATH": str(tmp_path / "first")}
+    assert served.run("-c", program).check().stdout == "bundle\n"
+    assert served.run("-c", program, env=first).check().stdout == "first\n"
+    assert served.run(script, env=first).check().stdout == "script\n"
+    appended = f"import sys; sys.path.append({str(tmp_path / 'first')!r})\n{program}"
+    assert served.run("-c", appended).check().stdout == "bundle\n"
+
+
+def test_original_paths_stay_claimed(small, served):
+    program = """
+import importlib.machinery, os, sys
+original = sys.argv[1]
+for folder in (original, original + "/", original + "/../site-packages", sys.argv[2]):
+    spec = importlib.machinery.PathFinder.find_spec("plain", [folder])
+    assert spec.origin.startswith(sys.prefix), (folder, spec)
+    spec = importlib.machinery.PathFinder.find_spec("no_such_module", [folder])
+    assert spec is None, spec
+# A package that was imported before us keeps its path.
+import shapes
+shapes.__path__ = [original + "/shapes"]
+import shapes.area.round
+assert shapes.area.__file__.startswith(sys.prefix)
+assert not any(path.startswith(sys.argv[3]) for path in sys.path)
+"""
+    through_link = small.folder / "lib64" / small.packages.relative_to(small.folder / "lib")
+    if not through_link.exists():
+        through_link = small.packages
+    served.run("-c", program, small.packages, through_link, small.folder).check()
+
+
+def test_pth_files_did_what_site_does(small, served):
+    program = "import plain, beside, sys; print(plain.HOOKS, beside.__file__[len(sys.prefix):])"
+    assert served.run("-c", program).check().stdout == "['hook.pth'] /extra/beside.py\n"
+
+
+def test_tools_see_files(small, served, tmp_path):
+    program = """
+import doctest, inspect, linecache, os, pickle, pkgutil, runpy, sys, traceback, warnings
+from importlib import metadata, reload, util
+import fast, plain, shapes, shapes.resources, shapes.area
+assert inspect.getsource(plain.double).startswith("def double")
+assert os.path.exists(inspect.getsourcefile(plain))
+assert shapes.resources.beside("latest.txt") == shapes.resources.asked("square.txt")
+assert os.path.exists(os.path.join(os.path.dirname(shapes.__file__), "data-\\u00e4.csv"))
+assert pkgutil.get_data("shapes", "templates/square.txt")
+loader = shapes.__loader__
+assert pickle.loads(pickle.dumps(loader)) == loader and loader != plain.__loader__
+assert hash(pickle.loads(pickle.dumps(loader))) == hash(loader)
+assert reload(plain) is plain
+assert runpy.run_module("plain")["double"](2) == 4
+assert runpy.run_path(plain.__file__)["double"](2) == 4
+spec = util.spec_from_file_location("again", plain.__file__)
+module = util.module_from_spec(spec)
+spec.loader.exec_module(module)
+assert module.double(3) == 6
+try:
+    plain.double()
+except TypeError:
+    pass
+try:
+    shapes.area.square(None)
+except TypeError:
+    assert "side" in traceback.format_exc().splitlines()[-3], traceback.format_exc()
+points = metadata.distribution("shapes").entry_points
+assert sorted(point.name for point in points) == ["circle", "shapes-area", "square"]
+assert [d.version for d in metadata.distributions(name="shapes")] == ["2.1"]
+try:
+    loader.get_code("other")
+except ImportError as error:
+    assert error.name == "other"
+else:
+    raise AssertionError
+if sys.version_info >= (3, 9):
+    from importlib import resources
+    folder = resources.files("shapes")
+    assert "square.txt" in {path.name for path in (folder / "templates").iterdir()}
+    assert (folder / "area/round.py").read_text()
+"""
+    served.run("-c", program).check()
+
+
+def test_errors_look_like_importlibs(small, served, tmp_path):
+    # A traceback through an import has no frame of importlib, and the source's lines.
+    program = tmp_path / "program.py"
+    program.write_text("import shapes.old\n")
+    expected = run([small.python, program]).stderr
+    got = served.run(program, env={"PYBUNDLE_TIMEOUT": "30"})
+    assert got.status == 1
+    tree = got.stderr.split('File "')[-1].split("/lib/python")[0]
+    assert got.stderr.replace(tree, str(small.folder)) == expected
+
+
+def test_hooks_that_rewrite_sources_find_them(served):
+    program = """
+import importlib.machinery as machinery, math, sys
+class Rewriting(machinery.SourceFileLoader):
+    def get_code(self, name):
+        return self.source_to_code(b"REWRITTEN = True\\n" + self.get_data(self.path), self.path)
+hook = machinery.FileFinder.path_hook((Rewriting, [".py"]))
+sys.path_hooks.insert(0, hook)
+sys.path_importer_cache.clear()
+import shapes.area.round
+assert shapes.REWRITTEN and shapes.area.round.REWRITTEN
+sys.path_hooks.remove(hook)
+sys.path_importer_cache.clear()
+import spaced.one
+assert not hasattr(spaced.one, "REWRITTEN")
+# As a subclass of our own loader, and in front of everything.
+own = type(spaced.one.__loader__)
+class Own(own):
+    def source_to_code(self, data, path, **options):
+        return super().source_to_code(data + b"\\nOWN = True\\n", path, **options)
+class Front:
+    def find_spec(self, name, path=None, target=None):
+        spec = machinery.PathFinder.find_spec(name, path, target)
+        if spec and isinstance(spec.loader, machinery.SourceFileLoader) and name == "spaced.two":
+            spec.loader = Own(spec.loader.name, spec.loader.path)
+        return spec
+sys.meta_path.insert(0, Front())
+import spaced.two
+assert spaced.two.OWN
+"""
+    served.run("-c", program).check()
+
+
+def test_the_bundle_opens_when_caches_are_invalidated(small, tmp_path):
+    packed = small.copy(tmp_path / "env")
+    bundle = tmp_path / "env.pybundle"
+    packer = bundles.runner(small, tmp_path / "node")
+    run([packer.python.with_name("pybundle"), "pack", packed.folder, "-o", bundle]).check()
+    served = Runner(bundle, packer.python, tmp_path / "node")
+    program = """
+import importlib, sys
+with open(sys.argv[1], "w") as file:
+    file.write("MADE = True")
+try:
+    import made_late
+except ImportError:
+    importlib.invalidate_caches()
+    import made_late
+    print(made_late.__file__)
+"""
+    late = packed.packages / "made_late.py"
+    receipt = tmp_path / "receipt.json"
+    env = {"PYBUNDLE_RECEIPT": str(receipt)}
+    assert served.run("-c", program, late, env=env).check().stdout == f"{late}\n"
+    (rank,) = json.loads(receipt.read_text())["nodes"][0]["ranks"]
+    assert rank["counts"]["fall_through"] == 1
+    assert rank["fell_through"] == [str(late)]
+
+
+def test_a_program_inside_the_environment_keeps_its_files(small, tmp_path):
+    packed = small.copy(tmp_path / "env")
+    bundle = tmp_path / "env.pybundle"
+    packer = bundles.runner(small, tmp_path / "node")
+    (packed.folder / "app").mkdir()
+    run([packer.python.with_name("pybundle"), "pack", packed.folder, "-o", bundle]).check()
+    served = Runner(bundle, packer.python, tmp_path / "node")
+    # Written after packing.
+    (packed.folder / "app/helper").mkdir()
+    (packed.folder / "app/helper/__init__.py").write_text("from . import inner\n")
+    (packed.folder / "app/helper/inner.py").write_text("")
+    for folder in ("app", "."):
+        script = packed.folder / folder / "program.py"
+        script.write_text("import sys, plain\nprint(plain.__file__.startswith(sys.prefix))\n")
+        if folder == "app":
+            with script.open("a") as file:
+                file.write("import helper\nprint(helper.inner.__file__)\n")
+        lines = served.run(script).check().stdout.splitlines()
+        assert lines[0] == "True"
+        assert lines[1:] in ([], [str(packed.folder / "app/helper/inner.py")])
+
+
+def test_other_optimisation_levels_compile_the_source(served):
+    program = "assert False\nimport shapes\nprint(shapes.__doc__, shapes.__cached__[-9:])"
+    words = served.words("-c", program)
+    env = clean_environment(**served.variables())
+    result = run([words[0], "-OO", *words[1:]], env=env).check()
+    assert result.stdout == "None opt-2.pyc\n"
+
+
+def test_variables_that_name_packed_files_are_redirected(small, served, tmp_path):
+    folder = small.packages / "shapes/templates"
+    env = {
+        "SSL_CERT_FILE": str(folder / "square.txt"),
+        "PROJ_DATA": f"/nowhere:{folder}",
+        "GDAL_DATA": "/nowhere",
+        "PYBUNDLE_RECEIPT": str(tmp_path / "receipt.json"),
+    }
+    program = """
+import ctypes, os, sys
+certificate, proj = os.environ["SSL_CERT_FILE"], os.environ["PROJ_DATA"]
+assert certificate.startswith(sys.prefix) and os.path.isfile(certificate), certificate
+assert proj.startswith("/nowhere:" + sys.prefix), proj
+assert os.listdir(proj.split(":")[1])
+assert os.environ["GDAL_DATA"] == "/nowhere"
+get = ctypes.CDLL(None).getenv
+get.restype = ctypes.c_char_p
+assert get(b"SSL_CERT_FILE").decode() == certificate
+"""
+    served.run("-c", program, env=env).check()
+    redirected = json.loads((tmp_path / "receipt.json").read_text())["facts"]["redirected"]
+    assert sorted(redirected) == ["PROJ_DATA", "SSL_CERT_FILE"]
+
+
+def test_threads_import_at_once(served):
+    program = """
+import importlib, sys, threading
+sys.setswitchinterval(1e-5)
+names = ["shapes.area.round", "shapes.cli", "spaced.one", "spaced.two", "fast", "beside"] * 4
+errors = []
+def load(name):
+    try:
+        importlib.import_module(name)
+    except BaseException as error:
+        errors.append(error)
+threads = [threading.Thread(target=load, args=(name,)) for name in names]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert not errors, errors
+"""
+    for _ in range(3):
+        served.run("-c", program).check()
