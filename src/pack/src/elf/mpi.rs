@@ -12,10 +12,13 @@ use super::{
 
 impl Libraries {
     /// Files that call MPI: those that need one of its libraries or call its functions.
-    /// Those of an MPI installation itself are left out.
+    /// Those of an MPI installation itself are left out, and pybundle's own plug-ins: of these a
+    /// job loads the one that fits its MPI, and only before the program begins.
     pub fn mpi_users(&self) -> impl Iterator<Item = &Library> {
         self.all.iter().filter(|library| {
-            !belongs_to_mpi(library) && (library.scan.calls_mpi || needed(library).next().is_some())
+            !belongs_to_mpi(library)
+                && !is_plugin(library)
+                && (library.scan.calls_mpi || needed(library).next().is_some())
         })
     }
 
@@ -54,6 +57,12 @@ fn module(library: &Library) -> (&Path, &str) {
         Some((module, _)) if library.scan.extension_module => (folder, module),
         _ => (folder, name),
     }
+}
+
+/// `pybundle/_mpi_FLAVOUR.so`.
+fn is_plugin(library: &Library) -> bool {
+    let mut names = library.path.iter().rev().filter_map(|name| name.to_str());
+    names.next().is_some_and(|name| name.starts_with("_mpi_")) && names.next() == Some("pybundle")
 }
 
 /// MPI libraries that a file needs.
@@ -154,11 +163,13 @@ mod tests {
     }
 
     #[test]
-    fn an_mpi_in_the_environment_is_no_user_of_mpi() {
+    fn neither_an_mpi_in_the_environment_nor_our_plugins_are_users_of_mpi() {
         let found = libraries(&[
             ("/env/lib/libmpifort.so.12", &["libmpi.so.12"]),
             ("/env/lib/openmpi/mca_pml_ob1.so", &["libmpi.so.40"]),
             ("/env/bin/mpichversion", &["libmpi.so.12"]),
+            ("/env/pybundle/_mpi_mpich.so", &["libmpi.so.12"]),
+            ("/env/pybundle/_mpi_openmpi.so", &["libmpi.so.40"]),
             ("/env/pkg/plain.so", &["libc.so.6"]),
             ("/env/pkg/abi.so", &["libc.so.6"]),
         ]);
