@@ -16,6 +16,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 DEMO = ROOT / ".demo"
 ENV = DEMO / "env"
+MPI = DEMO / "mpi"
 BUNDLE = DEMO / "env.pybundle"
 RANKS = 4
 
@@ -34,25 +35,27 @@ from mpi4py import MPI
 
 def main() -> int:
     """Run the demonstration; returns the exit status."""
-    if sys.stderr.isatty():
-        os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    title("An environment, with MPICH from its wheel")
+    title("An environment, and an MPI beside it (MPICH, from its wheel)")
     uv = Path(sys.executable).with_name("uv")
     cache = {"UV_CACHE_DIR": str(DEMO / "uv-cache")}
-    if not (ENV / "bin/python").exists():
-        run([uv, "-q", "venv", "--python", sys.executable, ENV], cache)
-    install = [uv, "-q", "pip", "install", "--python", ENV / "bin/python"]
-    run([*install, "--compile-bytecode", "-r", HERE / "requirements.txt", "mpich"], cache)
+    for folder, packages in ((ENV, ["-r", HERE / "requirements.txt"]), (MPI, ["mpich"])):
+        if not (folder / "bin/python").exists():
+            run([uv, "-q", "venv", "--python", sys.executable, folder], cache)
+        install = [uv, "-q", "pip", "install", "--compile-bytecode", "--python"]
+        run([*install, folder / "bin/python", *packages], cache)
+    # What `module load` does on a cluster.
+    os.environ["LD_LIBRARY_PATH"] = str(MPI / "lib")
+
     title("pybundle, with a plug-in for that MPI (Rust builds for some minutes the first time)")
-    mpicc = {"PYBUNDLE_MPICC": str(ENV / "bin/mpicc"), **cache}
-    run([*install, "--reinstall-package", "pybundle", ROOT], mpicc)
+    mpicc = {"PYBUNDLE_MPICC": str(MPI / "bin/mpicc"), **cache}
+    run([*install, ENV / "bin/python", "--reinstall-package", "pybundle", ROOT], mpicc)
 
     title("Pack it")
     run([ENV / "bin/pybundle", "pack", ENV, "-o", BUNDLE])
 
     title(f"Run the application on {RANKS} ranks, from the bundle")
     receipt = DEMO / "receipt.json"
-    mpiexec = [ENV / "bin/mpiexec", "-n", RANKS, ENV / "bin/python"]
+    mpiexec = [MPI / "bin/mpiexec", "-n", RANKS, ENV / "bin/python"]
     ours = ["-m", "pybundle", "run", "--bundle", BUNDLE]
     run([*mpiexec, *ours, "--receipt", receipt, HERE / "app.py"])
     run([ENV / "bin/pybundle", "receipt", receipt])
@@ -76,11 +79,10 @@ def count(words: list[object]) -> list[tuple[int, int]]:
     run([target / "release/fscount", "-o", output, "--below", ENV, "--", *words])
     ranks = []
     for process in json.loads(output.read_text())["processes"]:
-        by_phase = {"": 0, "imports": 0}
-        for phase in process["phases"]:
-            by_phase[phase["name"]] += phase["below"][0]["total"]
-        if any(phase["name"] == "imports" for phase in process["phases"]):
-            ranks.append((by_phase[""], by_phase["imports"]))
+        below = {phase["name"]: phase["below"][0]["total"] for phase in process["phases"]}
+        # What a rank forks begins in the rank's phase, and has no start of its own.
+        if "" in below and "imports" in below:
+            ranks.append((below[""], below["imports"]))
     return ranks
 
 
@@ -92,13 +94,20 @@ def title(text: str) -> None:
 def run(words: list[object], extra: dict[str, str] | None = None) -> None:
     """Print a command as a user would type it, and run it; a failure ends the demonstration."""
     texts = [str(word) for word in words]
-    short = [text.replace(f"{ROOT}/", "") if "\n" not in text else "…" for text in texts]
-    settings = [f"{name}={value.replace(f'{ROOT}/', '')}" for name, value in (extra or {}).items()]
-    shown = [text for text in settings if not text.startswith("UV_")]
-    print("$ " + " ".join([*shown, *map(shlex.quote, short)]), flush=True)
+    shown = [shlex.quote(shorter(text)) for text in texts]
+    settings = [f"{name}={shorter(value)}" for name, value in (extra or {}).items()]
+    shown[:0] = [text for text in settings if not text.startswith("UV_")]
+    print("$ " + " ".join(shown), flush=True)
     status = subprocess.run(texts, cwd=ROOT, env={**os.environ, **(extra or {})}).returncode
     if status != 0:
         raise SystemExit(f"error: the command above failed with status {status}")
+
+
+def shorter(text: str) -> str:
+    """A word of a command, as it is typed in the clone."""
+    if "\n" in text:
+        return "…"
+    return "." if text == str(ROOT) else text.replace(f"{ROOT}/", "")
 
 
 if __name__ == "__main__":
