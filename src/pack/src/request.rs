@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-/// zstd level where none is given: the highest at which packing stays bound by reading and
-/// compiling rather than by compression.
+/// zstd level where none is given: the lowest whose bundle of a scientific environment is smaller
+/// than a squashfs image (zstd 15, its default). One step less is a fifth faster and 1 % larger,
+/// three more are twice as slow and 1 % smaller.
 pub const DEFAULT_LEVEL: i32 = 9;
 
 /// The levels that are accepted.
