@@ -29,8 +29,6 @@ pub const NODE_DIR: &str = "PYBUNDLE_NODE_DIR";
 pub const RECEIPT: &str = "PYBUNDLE_RECEIPT";
 /// What is logged to stderr.
 pub const LOG: &str = "PYBUNDLE_LOG";
-/// What happens to the garbage collector during imports.
-pub const GC: &str = "PYBUNDLE_GC";
 /// What happens to MPI.
 pub const MPI: &str = "PYBUNDLE_MPI";
 /// Longest time without progress while loading.
@@ -43,7 +41,7 @@ pub const IMAGE: &str = "PYBUNDLE_IMAGE";
 pub const JOB: &str = "PYBUNDLE_JOB";
 
 /// All variables, in the order of the README's table.
-pub const VARIABLES: [Variable; 10] = [
+pub const VARIABLES: [Variable; 9] = [
     Variable {
         name: BUNDLE,
         meaning: "the bundle; with site integration it also switches the loader on",
@@ -63,11 +61,6 @@ pub const VARIABLES: [Variable; 10] = [
         name: LOG,
         meaning: "`1` logs each phase to stderr",
         default: "off",
-    },
-    Variable {
-        name: GC,
-        meaning: "`auto`: collections wait while imports run; `keep`: the collector is left alone",
-        default: "`auto`",
     },
     Variable {
         name: MPI,
@@ -100,16 +93,6 @@ pub const VARIABLES: [Variable; 10] = [
 /// The default of [`TIMEOUT`].
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// What happens to the garbage collector during imports.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Gc {
-    /// Collections are postponed while imports run.
-    #[default]
-    Auto,
-    /// Hands off.
-    Keep,
-}
-
 /// What happens to MPI after the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MpiMode {
@@ -128,16 +111,6 @@ impl MpiMode {
             Self::Keep => "keep",
             Self::Release => "release",
             Self::Off => "off",
-        }
-    }
-}
-
-impl Gc {
-    /// The mode's word, as in `PYBUNDLE_GC` and in receipts.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Keep => "keep",
         }
     }
 }
@@ -164,8 +137,6 @@ pub struct Settings {
     pub receipt: Option<PathBuf>,
     /// Each phase is logged to stderr.
     pub log: bool,
-    /// Garbage collector.
-    pub gc: Gc,
     /// MPI, `None` to decide by what the bundle needs.
     pub mpi: Option<MpiMode>,
     /// Nothing is to be done at all.
@@ -184,7 +155,6 @@ impl Default for Settings {
             all_files: false,
             receipt: None,
             log: false,
-            gc: Gc::Auto,
             mpi: None,
             disabled: false,
         }
@@ -219,14 +189,6 @@ impl Settings {
             None => Some(DEFAULT_TIMEOUT),
             Some(value) => parse_timeout(&value)?,
         };
-        let gc = match set(GC) {
-            None => Gc::Auto,
-            Some(value) => match value.to_str() {
-                Some("auto") => Gc::Auto,
-                Some("keep") => Gc::Keep,
-                _ => return Err(refused(GC, "`auto` or `keep`", &value)),
-            },
-        };
         let mpi = match set(MPI) {
             None => None,
             Some(value) => match value.to_str() {
@@ -242,7 +204,6 @@ impl Settings {
             timeout,
             receipt: path(RECEIPT),
             log: switch(LOG)?,
-            gc,
             mpi,
             disabled: switch(DISABLE)?,
             ..Self::default()
@@ -298,7 +259,6 @@ mod tests {
             (NODE_DIR, "/local"),
             (RECEIPT, "r.json"),
             (LOG, "1"),
-            (GC, "keep"),
             (MPI, "off"),
             (TIMEOUT, "1.5"),
             (DISABLE, "1"),
@@ -309,7 +269,6 @@ mod tests {
             node_dir: Some("/local".into()),
             receipt: Some("r.json".into()),
             log: true,
-            gc: Gc::Keep,
             mpi: Some(MpiMode::Off),
             timeout: Some(Duration::from_millis(1500)),
             disabled: true,
@@ -331,11 +290,6 @@ mod tests {
                 TIMEOUT,
                 "-1",
                 "`PYBUNDLE_TIMEOUT`: expected seconds, got `-1`",
-            ),
-            (
-                GC,
-                "off",
-                "`PYBUNDLE_GC`: expected `auto` or `keep`, got `off`",
             ),
             (
                 MPI,

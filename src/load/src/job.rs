@@ -78,8 +78,6 @@ pub struct Facts {
     pub mode: String,
     /// As in `3.11.7`.
     pub python: String,
-    /// `auto` or `keep`.
-    pub gc: String,
     /// What ran, as in `sys.orig_argv`.
     pub program: Vec<String>,
     /// Environment variables that named a packed path, and what they name now.

@@ -170,7 +170,7 @@ fn install(py: Python<'_>, settings: &Settings, program: &Program, joined: Joine
         },
     )?;
     children::tell(py)?;
-    let mut facts = facts::of(py, settings, joined.mode)?;
+    let mut facts = facts::of(py, joined.mode)?;
     if let Some(image) = image {
         let own = children::Environment::of(py)?;
         let options = Options {

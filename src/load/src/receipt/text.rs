@@ -48,7 +48,7 @@ pub(super) fn rows(receipt: &Receipt) -> Vec<(String, String)> {
     if let Some(facts) = &receipt.facts {
         row("program", facts.program.join(" "));
         row("Python", facts.python.clone());
-        row("modes", format!("MPI {}, gc {}", facts.mode, facts.gc));
+        row("mode", facts.mode.clone());
         for (name, value) in &facts.redirected {
             row("redirected", format!("{name}={value}"));
         }

@@ -1,10 +1,10 @@
 //! What only this side knows of a run, for the receipt.
 
-use pybundle_load::{Facts, Settings, environment::MpiMode};
+use pybundle_load::{Facts, environment::MpiMode};
 use pyo3::prelude::*;
 
 /// The facts of this process.
-pub(super) fn of(py: Python<'_>, settings: &Settings, mode: MpiMode) -> PyResult<Facts> {
+pub(super) fn of(py: Python<'_>, mode: MpiMode) -> PyResult<Facts> {
     let sys = py.import("sys")?;
     // Since 3.10.
     let program = match sys.getattr_opt("orig_argv")? {
@@ -15,7 +15,6 @@ pub(super) fn of(py: Python<'_>, settings: &Settings, mode: MpiMode) -> PyResult
     Ok(Facts {
         mode: mode.name().to_owned(),
         python: format!("{}.{}.{}", version.major, version.minor, version.patch),
-        gc: settings.gc.name().to_owned(),
         program: program.extract()?,
         redirected: std::collections::BTreeMap::new(),
     })
