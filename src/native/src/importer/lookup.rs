@@ -125,6 +125,10 @@ impl State {
 
     /// What a folder has for the last part of a module's name.
     pub(crate) fn find_in(&self, folder: u32, tail: &[u8]) -> Option<Found> {
+        // What no file name is, a path made of it could still be.
+        if tail.is_empty() || tail.contains(&b'/') {
+            return None;
+        }
         let index = self.image.index();
         if let Some((row, module)) = index.find_module(folder, tail) {
             return Some(Found::Module(row, module));

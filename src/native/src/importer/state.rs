@@ -6,7 +6,7 @@ use std::{
     collections::HashSet,
     path::PathBuf,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -127,20 +127,23 @@ impl State {
     ) -> PyResult<()> {
         let index = self.image.index();
         for entry in index.needs(module.file) {
-            let mut opened = self
-                .libraries
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            if !opened.insert(entry) {
+            if self.opened().contains(&entry) {
                 continue;
             }
-            drop(opened);
             let file = py
                 .detach(|| self.image.place_entry(entry))
                 .map_err(|error| import_error(py, &error, self.name_of(module), path))?;
             let _ = library::open(&file);
+            // Only now: another thread must not go on without it.
+            self.opened().insert(entry);
         }
         Ok(())
+    }
+
+    fn opened(&self) -> MutexGuard<'_, HashSet<u32>> {
+        self.libraries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last part of a module's name, for messages.
