@@ -72,9 +72,14 @@ pub(crate) fn prepare(
     let environ = py.import("os")?.getattr("environ")?;
     let set = |name: &str, value: &std::ffi::OsStr| environ.set_item(name, value);
     let mut path = boot.into_os_string();
-    if let Some(old) = env::var_os("PYTHONPATH").filter(|old| !old.is_empty()) {
-        path.push(":");
-        path.push(old);
+    let old = env::var_os("PYTHONPATH").unwrap_or_default();
+    // A child that runs a bundle has its parent's folder there already.
+    let parents = env::var_os(IMAGE).map(|image| Path::new(&image).join("boot"));
+    for entry in env::split_paths(&old).filter(|entry| parents.as_ref() != Some(entry)) {
+        if !entry.as_os_str().is_empty() {
+            path.push(":");
+            path.push(entry);
+        }
     }
     set("PYTHONPATH", &path)?;
     set(IMAGE, image.dir().as_os_str())?;

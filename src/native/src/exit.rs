@@ -6,6 +6,7 @@
 //! the work; only in the process that joined, never in a child forked from it.
 
 mod hooks;
+mod janitor;
 mod launcher;
 mod patches;
 
@@ -18,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use pybundle_load::{Image, Job, transport::plugin};
+use pybundle_load::{Job, transport::plugin};
 use pyo3::{
     exceptions::{PyKeyboardInterrupt, PySystemExit},
     intern,
@@ -58,7 +59,7 @@ pub(crate) enum Mpi {
 /// What this process has to give back.
 pub(crate) struct Process {
     /// `None` where the node fell back to the environment.
-    pub(crate) image: Option<Arc<Image>>,
+    pub(crate) image: Option<Arc<pybundle_load::Image>>,
     /// `None` in children.
     pub(crate) job: Option<Arc<Job>>,
     pub(crate) mpi: Mpi,
@@ -145,17 +146,19 @@ pub(crate) fn failing(py: Python<'_>, status: i32) {
         return;
     }
     FAILED.store(status, SeqCst);
-    tell_mpi4py(py, status);
     flush(py);
-    let in_job = this_process().is_some_and(|process| !matches!(process.mpi, Mpi::None));
-    if in_job && hooks::mpi_runs() {
+    let mpi = this_process().map(|process| &process.mpi);
+    if !matches!(mpi, Some(Mpi::Keep)) {
+        tell_mpi4py(py, status);
+    }
+    if matches!(mpi, Some(Mpi::Keep | Mpi::Theirs)) && hooks::mpi_runs() {
         let spawned = thread::Builder::new()
             .name("pybundle-exit".to_owned())
             .spawn(move || {
                 thread::sleep(GRACE);
                 eprintln!(
                     "pybundle: this rank has failed, and its exit functions take more than {} s: \
-                 the job is aborted",
+                     the job is aborted",
                     GRACE.as_secs()
                 );
                 end_job(status);
@@ -188,17 +191,35 @@ fn flush(py: Python<'_>) {
     }
 }
 
-/// Gives receipt and image back, once.
-fn leave(process: &Process, image_too: bool) {
+/// What becomes of the node image when this process leaves it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Share {
+    /// The last one out removes it.
+    Leave,
+    /// It stays as it is: the job is about to be aborted, or another Python takes over.
+    Abandon,
+}
+
+/// Gives the receipt's part and the image back, once.
+fn leave(process: &Process, what: Share) {
     if LEFT.swap(true, SeqCst) {
         return;
     }
     if let Some(job) = &process.job {
         job.leave();
     }
-    if image_too && let Some(image) = &process.image {
+    if what == Share::Leave
+        && let Some(image) = &process.image
+    {
         image.leave();
     }
+}
+
+/// As [`leave`], for a process that ends with `status`. Of a job that is aborted, the janitor
+/// removes the image: this process may be killed at any moment.
+fn leave_with(process: &Process, status: i32) {
+    let aborts = status != 0 && !matches!(process.mpi, Mpi::None);
+    leave(process, if aborts { Share::Abandon } else { Share::Leave });
 }
 
 /// The end of the interpreter.
@@ -206,12 +227,14 @@ fn interpreter_ends() {
     let Some(process) = this_process() else {
         return;
     };
-    // Python ends itself by a signal after an interrupt: then this is the last chance.
-    leave(process, true);
     let status = FAILED.load(SeqCst);
-    // Before mpi4py's own handler, which would wait for the other ranks.
-    if status != 0 && hooks::mpi_runs() {
+    if status != 0 {
+        // Before mpi4py's own handler, which would wait for the other ranks.
+        leave_with(process, status);
         end_job(status);
+    } else if matches!(process.mpi, Mpi::None) {
+        // Python may end itself by a signal, without C's handlers.
+        leave(process, Share::Leave);
     }
 }
 
@@ -220,7 +243,7 @@ fn process_ends(status: i32) {
     let Some(process) = this_process() else {
         return;
     };
-    leave(process, true);
+    leave_with(process, status & 0xff);
     end_mpi(process, status & 0xff);
     if FAILED.load(SeqCst) == INTERRUPTED {
         // What Python does, so that shells and launchers see an interrupt.
@@ -247,6 +270,9 @@ fn end_job(status: i32) {
     };
     if matches!(process.mpi, Mpi::None) {
         return;
+    }
+    if let Some(image) = &process.image {
+        janitor::leave_behind(image.dir());
     }
     if hooks::mpi_runs() {
         plugin::abort_now(status);

@@ -13,6 +13,7 @@ use pyo3::{exceptions::PySystemExit, prelude::*};
 
 use crate::{
     exit,
+    launch::Launch,
     start::{self, Runner},
 };
 pub(crate) use arguments::Program;
@@ -72,6 +73,10 @@ fn settings(py: Python<'_>, options: Options) -> Result<Settings, pybundle_load:
     }
     if settings.bundle.as_os_str().is_empty() {
         settings.bundle = bundle_beside(py).unwrap_or_default();
+    }
+    if Launch::has_ancestor() {
+        // The variable meant the run that this one is a child of.
+        settings.receipt = None;
     }
     settings.receipt = options.receipt.or(settings.receipt);
     settings.strict |= options.strict;

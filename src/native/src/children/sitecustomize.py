@@ -9,7 +9,7 @@ def _attach(boot):
     sys.path[:] = [entry for entry in sys.path if entry != boot]
     if sys.implementation.cache_tag != "@CACHE_TAG@":
         return
-    if os.environ.get("PYBUNDLE_PREFIX") != sys.prefix:
+    if os.environ.get("PYBUNDLE_PREFIX") != sys.prefix or _runs_pybundle(sys):
         return
     sys.path.insert(0, boot)
     try:
@@ -17,6 +17,21 @@ def _attach(boot):
     finally:
         sys.path.remove(boot)
     _native.attach()
+
+
+def _runs_pybundle(sys):
+    # `python -m pybundle run` loads by itself, perhaps another bundle.
+    if sys.argv[:1] != ["-m"]:
+        return False
+    try:
+        words = sys.orig_argv
+    except AttributeError:  # Python 3.9
+        with open("/proc/self/cmdline") as file:
+            words = file.read().split("\0")
+    pairs = zip(words, words[1:])
+    return "-mpybundle" in words or any(
+        word[:1] == "-" and word[-1:] == "m" and name == "pybundle" for word, name in pairs
+    )
 
 
 def _give_way():

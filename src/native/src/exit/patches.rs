@@ -20,7 +20,7 @@ use pyo3::{
     types::{PyDict, PyTuple},
 };
 
-use super::{end_mpi, hooks, leave, this_process};
+use super::{Share, end_mpi, hooks, leave, leave_with, this_process};
 
 /// The functions that stood there before, by name.
 static ORIGINALS: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
@@ -65,7 +65,7 @@ fn original<'py>(
 fn _exit(py: Python<'_>, status: i32) {
     if let Some(process) = this_process() {
         py.detach(|| {
-            leave(process, true);
+            leave_with(process, status & 0xff);
             end_mpi(process, status & 0xff);
             if let Some(launcher) = &process.launcher
                 && !hooks::mpi_runs()
@@ -116,7 +116,7 @@ fn give_way(py: Python<'_>, path: &Bound<'_, PyAny>) {
         .file_name()
         .is_some_and(|name| name.as_bytes().starts_with(b"python"));
     py.detach(|| {
-        leave(process, !python);
+        leave(process, if python { Share::Abandon } else { Share::Leave });
         end_mpi(process, 0);
         if let Some(launcher) = &process.launcher
             && !hooks::mpi_runs()
