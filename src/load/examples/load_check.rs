@@ -1,7 +1,7 @@
 //! Tries loading for real: alone, in a job of processes, under `mpiexec`.
 //!
 //! ```text
-//! load_check make FILE small|large        writes a sample bundle
+//! load_check make FILE small|large|huge        writes a sample bundle
 //! load_check [--plugin PLUGIN] COMMAND …
 //!     load BUNDLE                         loads, places everything with all ranks at once, compares
 //!     time BUNDLE                         loads and leaves; phases on stderr
@@ -84,10 +84,17 @@ fn make(file: &Path, size: &str) -> Outcome {
         group_files: 200,
         file_len: 60_000,
     };
-    let shape = if size == "large" {
-        large
-    } else {
-        sample::SMALL
+    let shape = match size {
+        "large" => large,
+        // 3.3 GB that don't compress: counts and offsets beyond 32 bits.
+        "huge" => sample::Shape {
+            groups: 3,
+            group_files: 50,
+            file_len: 16 << 20,
+            hot_files: 3,
+            ..large
+        },
+        _ => sample::SMALL,
     };
     sample::write(file, Path::new("/nowhere/env"), shape);
     println!("{} bytes", fs::metadata(file)?.len());

@@ -28,15 +28,12 @@ use crate::{
         stored::Stored,
     },
     nodes::{Held, Seat, Wants},
-    patience::Patience,
+    patience::{Patience, TICK},
     plan::{Opened, Plan},
     read,
     receipt::Clock,
     transport::{Group, Pace, Transport},
 };
-
-/// Longest sleep between two looks at a signal.
-const TICK: Duration = Duration::from_millis(100);
 
 /// What this rank has after the bytes have moved.
 pub(crate) struct Filled {
@@ -50,8 +47,18 @@ pub(crate) struct Filled {
     pub(crate) failed: Option<Error>,
     /// The image was there before.
     pub(crate) attached: bool,
+    /// Bytes of index and manifest, if root had to read them.
+    pub(crate) head_len: u64,
     /// What the transfer moved.
     pub(crate) moved: Transferred,
+}
+
+impl Filled {
+    /// Keeps this rank's first error; the other ranks of the node need not wait for it.
+    fn fail(&mut self, error: Error) {
+        self.job.fail(error.is_local());
+        self.failed.get_or_insert(error);
+    }
 }
 
 /// The bytes that somebody needs, and the group in which they move.
@@ -59,6 +66,19 @@ struct Way {
     group: Option<Group>,
     bytes: Range<u64>,
     head: Option<Vec<u8>>,
+}
+
+/// Root's file, and the index it must agree with.
+type Source = (fs_err::File, Option<Arc<Index<Vec<u8>>>>);
+
+/// A load under way, as one rank sees it.
+struct Fill<'a, 'p> {
+    settings: &'a Settings,
+    transport: &'a mut dyn Transport,
+    patience: &'a mut Patience<'p>,
+    plan: &'a Plan,
+    wants: Wants,
+    filled: Filled,
 }
 
 /// Moves and decodes. Collective over all ranks.
@@ -74,338 +94,354 @@ pub(crate) fn fill(
     seat: Seat,
     clock: &mut Clock,
 ) -> Result<Filled> {
+    let leads = transport.rank(seat.group) == 0;
     let mut filled = Filled {
         image: None,
         job: Arc::new(Job::own()),
         fell_back: None,
         failed: None,
         attached: false,
+        head_len: 0,
         moved: Transferred::default(),
     };
-    let leads = transport.rank(seat.group) == 0;
-    let (mut site, mut wants) = (None, Wants::default());
+    let (mut held, mut wants) = (None, Wants::default());
     match seat.held {
-        Some(Ok(held)) => {
-            let Held {
-                site: mine,
-                job,
-                wants: missing,
-            } = held;
-            filled.attached = mine.state().is_complete();
-            (site, filled.job) = (Some(mine), Arc::new(job));
+        Some(Ok(Held {
+            site,
+            job,
+            wants: missing,
+        })) => {
+            filled.attached = site.state().is_complete();
+            filled.job = Arc::new(job);
+            held = Some(site);
             wants = if leads { missing } else { wants };
         }
         Some(Err(why)) => filled.fell_back = Some(why),
         None => {}
     }
-    let way = find_way(transport, patience, plan, opened.as_ref(), wants)?;
-    if let Some(site) = site {
-        match open_image(
-            settings,
-            patience,
-            plan,
-            &filled.job,
-            site,
-            way.head.as_deref(),
-            wants,
-        ) {
-            Ok(image) => {
-                filled.image = image.map(Arc::new);
-                if let Some(image) = &filled.image {
-                    image.set_job(Arc::clone(&filled.job));
-                    filled.job.set_image(image);
-                }
-            }
-            Err(error) => {
-                filled.job.fail(error.is_local());
-                filled.failed = Some(error);
-            }
-        }
-    }
-    move_bytes(
+    let mut fill = Fill {
         settings,
         transport,
         patience,
         plan,
-        opened,
-        way,
         wants,
-        &mut filled,
-        clock,
-    )?;
-    Ok(filled)
+        filled,
+    };
+    let (way, source) = fill.find_way(opened)?;
+    if let Some(site) = held {
+        match fill.open_image(site, way.head.as_deref()) {
+            Ok(image) => fill.filled.image = image,
+            Err(error) => fill.filled.fail(error),
+        }
+    }
+    fill.move_bytes(&way, source, clock)?;
+    Ok(fill.filled)
 }
 
-/// Who takes part in the transfer, what moves in it, and the index for those who need it.
-fn find_way(
-    transport: &mut dyn Transport,
-    patience: &mut Patience<'_>,
-    plan: &Plan,
-    opened: Option<&Opened>,
-    wants: Wants,
-) -> Result<Way> {
-    let world = Group::WORLD;
-    let rank = transport.rank(world);
-    let what = "the leaders of the nodes";
-    let color = (rank == 0 || wants.hot || wants.cold).then_some(0);
-    let group = patience.collective(what, Pace::Sleep, |wait| {
-        transport.split(world, color, rank, wait)
-    })?;
-    let mut way = Way {
-        group,
-        bytes: 0..0,
-        head: None,
-    };
-    let Some(group) = group else { return Ok(way) };
-    let sizes = &plan.sizes;
-    // From the first entry, or from the first cold one; to the directory if all of it moves.
-    let start = if wants.hot {
-        0
-    } else if wants.cold {
-        sizes.load_end
-    } else {
-        u64::MAX >> 1
-    };
-    let end = if wants.cold {
-        sizes.file_len
-    } else if wants.hot {
-        sizes.load_end
-    } else {
-        0
-    };
-    let mut lowest = |code: i64| {
-        patience.collective(what, Pace::Sleep, |wait| {
-            transport.lowest(group, code, wait)
-        })
-    };
-    let start = lowest(start.cast_signed())?.code.unsigned_abs();
-    let end = lowest(-end.cast_signed())?.code.unsigned_abs();
-    let index_wanted = lowest(-i64::from(wants.hot))?.code != 0;
-    way.bytes = start..end;
-    if index_wanted {
-        let len = (sizes.index_len + sizes.manifest_len) as usize;
-        let mut head = opened.map_or_else(
-            || vec![0; len],
-            |opened| [opened.head.index.bytes(), &opened.head.manifest_bytes].concat(),
-        );
-        patience.collective("the index", Pace::Sleep, |wait| {
-            transport.broadcast(group, 0, &mut head, wait)
+impl Fill<'_, '_> {
+    /// Who takes part in the transfer, what moves in it, and the index for those who need it.
+    fn find_way(&mut self, opened: Option<Opened>) -> Result<(Way, Option<Source>)> {
+        let what = "the leaders of the nodes";
+        let (plan, wants) = (self.plan, self.wants);
+        let rank = self.transport.rank(Group::WORLD);
+        let color = (rank == 0 || wants.hot || wants.cold).then_some(0);
+        let group = self.collective(what, |transport, wait| {
+            transport.split(Group::WORLD, color, rank, wait)
         })?;
-        way.head = Some(head);
-    }
-    Ok(way)
-}
-
-/// Opens the node's image: its leader writes the index first, the others wait for it. `None` if
-/// another rank of the node has failed.
-fn open_image(
-    settings: &Settings,
-    patience: &mut Patience<'_>,
-    plan: &Plan,
-    job: &Job,
-    site: Site,
-    head: Option<&[u8]>,
-    wants: Wants,
-) -> Result<Option<Image>> {
-    if wants.hot {
-        let sizes = &plan.sizes;
-        let head = head.and_then(|head| head.split_at_checked(sizes.index_len as usize));
-        let (index, manifest) =
-            head.ok_or_else(|| Error::Internal("the index did not come".to_owned()))?;
-        let prefix = site.prefix().len();
-        let code_len = code::segment_len(sizes.code_len, sizes.code_modules, prefix);
-        site.prepare(index, manifest, code_len)?;
-    }
-    let start = Instant::now();
-    loop {
-        let seen = site.state().steps();
-        if site.state().is_prepared() {
-            return Image::open(site, settings.timeout).map(Some);
-        }
-        if job.failed() {
-            return Ok(None);
-        }
-        let what = "the node's leader";
-        patience.waiting(what, start.elapsed())?;
-        patience.check(what, start.elapsed())?;
-        site.state().sleep(seen, TICK);
-    }
-}
-
-/// The transfer on the main thread, decoding beside it.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one step of one sequence, split for length"
-)]
-fn move_bytes(
-    settings: &Settings,
-    transport: &mut dyn Transport,
-    patience: &mut Patience<'_>,
-    plan: &Plan,
-    opened: Option<Opened>,
-    way: Way,
-    wants: Wants,
-    filled: &mut Filled,
-    clock: &mut Clock,
-) -> Result<()> {
-    let image = filled.image.clone();
-    let image = image.as_deref();
-    let alone = transport.size(Group::WORLD) == 1;
-    let mut source = opened.map(|opened| (opened.file, Arc::new(opened.head.index)));
-    // A process that is alone decodes from the bundle itself.
-    let direct = alone && !wants.cold;
-    let prepared = prepare_stored(plan, image, &mut source, direct, wants);
-    let stored = match prepared {
-        Ok(stored) => stored,
-        Err(error) => {
-            filled.job.fail(error.is_local());
-            filled.failed.get_or_insert(error);
-            None
-        }
-    };
-    let (_, ranks) = filled.job.place();
-    let decode = match (image, &stored) {
-        (Some(image), Some(stored)) => {
-            Some(Decode::new(image, &filled.job, stored, !direct, cores()))
-        }
-        _ => None,
-    };
-    let complete = image.is_none_or(|image| image.site().state().is_complete());
-    let (decode, job) = (decode.as_ref(), &*filled.job);
-    let began = clock.now();
-    let (decoded, moved) = thread::scope(|scope| {
-        let (end, ended) = mpsc::channel::<()>();
-        let work = move || -> Result<()> {
-            let _end = end;
-            if let (Some(decode), false) = (decode, complete) {
-                decode.run()?;
-            }
-            match image {
-                Some(image) if settings.all_files => place_all(image, job, settings.timeout),
-                _ => Ok(()),
-            }
+        let mut way = Way {
+            group,
+            bytes: 0..0,
+            head: None,
         };
-        let working = scope.spawn(work);
-        let give_up = || {
-            job.fail(false);
-            if let Some(decode) = decode {
-                decode.stop();
-            }
+        let source = |opened: Option<Opened>| {
+            let Opened { file, head } = opened?;
+            Some((file, head.map(|head| Arc::new(head.index))))
         };
-        let moved = match way.group {
-            Some(group) if !way.bytes.is_empty() && !direct => {
-                let store = image
-                    .filter(|_| wants.hot || wants.cold)
-                    .map(|image| Store {
-                        image,
-                        bytes: wanted(plan, wants),
-                        must: plan.sizes.load_end,
-                    });
-                let transfer = Transfer {
-                    group,
-                    bytes: way.bytes,
-                    file_len: plan.sizes.file_len,
-                    source,
-                    store,
-                    pace: pace(ranks),
-                };
-                transfer.run(transport, patience)
-            }
-            _ => Ok(Transferred::default()),
+        let Some(group) = group else {
+            return Ok((way, source(opened)));
         };
-        match &moved {
-            Ok(Transferred {
-                failed: Some(error),
-                ..
-            }) => {
-                job.fail(error.is_local());
-                give_up();
+        let lowest = |fill: &mut Self, code: u64, sign: i64| -> Result<u64> {
+            let code = code.cast_signed() * sign;
+            let lowest =
+                fill.collective(what, |transport, wait| transport.lowest(group, code, wait))?;
+            Ok(lowest.code.unsigned_abs())
+        };
+        let bytes = wanted(plan, wants);
+        // The directory travels too if the bytes before it do: all of the bundle is compared.
+        let end = if wants.cold {
+            plan.sizes.file_len
+        } else {
+            bytes.end
+        };
+        let start = lowest(self, bytes.start, 1)?;
+        let end = lowest(self, end, -1)?;
+        let index_wanted = lowest(self, u64::from(wants.hot), -1)? != 0;
+        if start >= end {
+            return Ok((way, source(opened)));
+        }
+        let (opened, ready) = self.read_head(opened);
+        let mut ready = [u8::from(ready)];
+        self.collective(what, |transport, wait| {
+            transport.broadcast(group, 0, &mut ready, wait)
+        })?;
+        if ready == [0] {
+            self.filled.job.fail(false);
+            return Ok((way, None));
+        }
+        way.bytes = start..end;
+        if index_wanted {
+            let len = (plan.sizes.index_len + plan.sizes.manifest_len) as usize;
+            let mut head = match opened.as_ref().and_then(|opened| opened.head.as_ref()) {
+                Some(head) => [head.index.bytes(), &head.manifest_bytes].concat(),
+                None => vec![0; len],
+            };
+            self.collective("the index", |transport, wait| {
+                transport.broadcast(group, 0, &mut head, wait)
+            })?;
+            way.head = Some(head);
+        }
+        Ok((way, source(opened)))
+    }
+
+    /// Root reads index and manifest, unless it has; true if this rank can go on.
+    fn read_head(&mut self, opened: Option<Opened>) -> (Option<Opened>, bool) {
+        let Some(opened) = opened else {
+            return (None, true);
+        };
+        let plan = self.plan.clone();
+        let read = move || opened.read(&plan);
+        match self.patience.beside("the index to be read", read) {
+            Ok(opened) => {
+                let sizes = &self.plan.sizes;
+                self.filled.head_len = sizes.index_len + sizes.manifest_len;
+                (Some(opened), true)
             }
-            Ok(Transferred { stopped: true, .. }) | Err(_) => give_up(),
-            Ok(_) => {}
+            Err(error) => {
+                self.filled.fail(error);
+                (None, false)
+            }
         }
-        clock.span("transfer", began);
-        let waited = wait_for(&ended, patience, image);
-        if waited.is_err() {
-            give_up();
+    }
+
+    /// Opens the node's image: its leader writes the index first, the others wait for it. `None`
+    /// if another rank of the node has failed.
+    fn open_image(&mut self, site: Site, head: Option<&[u8]>) -> Result<Option<Arc<Image>>> {
+        if self.wants.hot {
+            let sizes = &self.plan.sizes;
+            let head = head.and_then(|head| head.split_at_checked(sizes.index_len as usize));
+            let Some((index, manifest)) = head else {
+                // Root could not read it, which root will say.
+                return Ok(None);
+            };
+            let prefix = site.prefix().len();
+            let code_len = code::segment_len(sizes.code_len, sizes.code_modules, prefix);
+            site.prepare(index, manifest, code_len)?;
         }
-        let decoded = working.join().unwrap_or_else(|_| Err(panicked()));
-        (waited.and(decoded), moved)
-    });
-    clock.span("decode", began);
-    if let Err(error) = decoded {
-        filled.job.fail(error.is_local());
-        filled.failed.get_or_insert(error);
+        let (start, what) = (Instant::now(), "the node's leader");
+        loop {
+            let seen = site.state().steps();
+            if site.state().is_prepared() {
+                break;
+            }
+            if self.filled.job.failed() {
+                return Ok(None);
+            }
+            self.patience.waiting(what, start.elapsed())?;
+            self.patience.check(what, start.elapsed())?;
+            site.state().sleep(seen, TICK);
+        }
+        let image = Arc::new(Image::open(site, self.settings.timeout)?);
+        image.set_job(Arc::clone(&self.filled.job));
+        self.filled.job.set_image(&image);
+        Ok(Some(image))
     }
-    let mut moved = moved?;
-    if let Some(error) = moved.failed.take() {
-        filled.failed.get_or_insert(error);
-    }
-    filled.moved = moved;
-    if let Some(group) = way.group {
-        transport.free(group);
-    }
-    if let (None, Some(image), true) = (&filled.failed, image, wants.hot || wants.cold) {
-        filled.failed = tidy(plan, image, direct).err();
-    }
-    Ok(())
-}
 
-/// The bytes of the bundle that a node wants.
-fn wanted(plan: &Plan, wants: Wants) -> Range<u64> {
-    let sizes = &plan.sizes;
-    let start = if wants.hot { 0 } else { sizes.load_end };
-    let end = if wants.cold {
-        sizes.data_end
-    } else {
-        sizes.load_end
-    };
-    start..end
-}
+    /// The transfer on this thread, decoding beside it.
+    fn move_bytes(&mut self, way: &Way, source: Option<Source>, clock: &mut Clock) -> Result<()> {
+        let (settings, wants) = (self.settings, self.wants);
+        let image = self.filled.image.clone();
+        let image = image.as_deref();
+        let began = clock.now();
+        // A process that is alone decodes from the bundle itself.
+        let direct = self.transport.size(Group::WORLD) == 1 && !wants.cold;
+        let stored = self.stored(image, source.as_ref(), direct);
+        let stored = stored
+            .map_err(|error| self.filled.fail(error))
+            .ok()
+            .flatten();
+        let job = Arc::clone(&self.filled.job);
+        let decode = match (image, &stored) {
+            (Some(image), Some(stored)) if !image.site().state().is_complete() => {
+                Some(Decode::new(image, &job, stored, !direct, cores()))
+            }
+            _ => None,
+        };
+        let decode = decode.as_ref();
+        let place_all = image.filter(|_| settings.all_files && self.filled.failed.is_none());
+        let moved = thread::scope(|scope| {
+            let (end, ended) = mpsc::channel::<()>();
+            let timeout = settings.timeout;
+            let (its_job, work) = (&job, decode.is_some() || place_all.is_some());
+            let working = work.then(|| {
+                scope.spawn(move || {
+                    let _end = end;
+                    decode.map_or(Ok(()), Decode::run)?;
+                    place_all.map_or(Ok(()), |image| place(image, its_job, timeout))
+                })
+            });
+            let give_up = || {
+                job.fail(false);
+                if let Some(decode) = decode {
+                    decode.stop();
+                }
+            };
+            let moved = if direct || way.bytes.is_empty() {
+                Ok(Transferred::default())
+            } else {
+                self.transfer(way, source, image)
+            };
+            clock.span("transfer", began);
+            match &moved {
+                Ok(Transferred {
+                    failed: None,
+                    stopped: false,
+                    ..
+                }) => {}
+                Ok(Transferred {
+                    failed: Some(error),
+                    ..
+                }) => {
+                    job.fail(error.is_local());
+                    give_up();
+                }
+                _ => give_up(),
+            }
+            if let Some(working) = working {
+                if let Err(error) = wait_for(&ended, self.patience, image) {
+                    give_up();
+                    self.filled.fail(error);
+                }
+                let decoded = working.join().unwrap_or_else(|_| Err(panicked()));
+                if let Err(error) = decoded {
+                    self.filled.fail(error);
+                }
+            }
+            moved
+        });
+        clock.span("decode", began);
+        let mut moved = moved?;
+        if let Some(error) = moved.failed.take() {
+            self.filled.fail(error);
+        }
+        self.filled.moved = moved;
+        if let Some(group) = way.group {
+            self.transport.free(group);
+        }
+        if let (None, Some(image), true) = (&self.filled.failed, image, wants.hot || wants.cold)
+            && let Err(error) = tidy(self.plan, image, direct)
+        {
+            self.filled.fail(error);
+        }
+        Ok(())
+    }
 
-/// Where this rank decodes from while loading.
-fn prepare_stored(
-    plan: &Plan,
-    image: Option<&Image>,
-    source: &mut Option<(fs_err::File, Arc<Index<Vec<u8>>>)>,
-    direct: bool,
-    wants: Wants,
-) -> Result<Option<Stored>> {
-    let Some(image) = image else { return Ok(None) };
-    let state = image.site().state();
-    if let (true, Some((file, index))) = (direct, source) {
-        let bundle = plan.bundle();
-        if wants.hot {
-            let len = i64::try_from(plan.sizes.load_end).unwrap_or(0);
+    /// Where this rank decodes from while loading; `None` if it doesn't.
+    fn stored(
+        &self,
+        image: Option<&Image>,
+        source: Option<&Source>,
+        direct: bool,
+    ) -> Result<Option<Stored>> {
+        let Some(image) = image else { return Ok(None) };
+        let state = image.site().state();
+        let Some((file, index)) = source.filter(|_| direct) else {
+            let path = image.dir().join(site::PACKED);
+            return Ok(Some(Stored::packed(site::open_file(&path)?, &path)));
+        };
+        let bundle = self.plan.bundle();
+        let duplicate = || -> Result<Stored> {
+            let file = file.file().try_clone()?;
+            Ok(Stored::bundle(file, &bundle))
+        };
+        if let (true, Some(index)) = (self.wants.hot, index) {
+            let len = i64::try_from(self.plan.sizes.load_end).unwrap_or(0);
             // Advice: what it can't do costs nothing.
-            let _ = posix_fadvise(&*file, 0, len, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+            let _ = posix_fadvise(file, 0, len, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
             read::check_directory(file, index)?;
             state.set_cold(Cold::Bundle);
         }
-        let again = file.try_clone()?.into_parts().0;
         if state.cold() != Cold::Node {
-            image.set_stored(Stored::bundle(again.try_clone()?, &bundle));
+            image.set_stored(duplicate()?);
         }
-        return Ok(Some(Stored::bundle(again, &bundle)));
+        duplicate().map(Some)
     }
-    let path = image.dir().join(site::PACKED);
-    Ok(Some(Stored::packed(site::open_file(&path)?, &path)))
+
+    fn transfer(
+        &mut self,
+        way: &Way,
+        source: Option<Source>,
+        image: Option<&Image>,
+    ) -> Result<Transferred> {
+        let Some(group) = way.group else {
+            return Ok(Transferred::default());
+        };
+        let (_, ranks) = self.filled.job.place();
+        let image = image.filter(|_| self.wants.hot || self.wants.cold);
+        let transfer = Transfer {
+            group,
+            bytes: way.bytes.clone(),
+            file_len: self.plan.sizes.file_len,
+            source: source.and_then(|(file, index)| Some((file, index?))),
+            store: image.map(|image| Store {
+                image,
+                bytes: wanted(self.plan, self.wants),
+                must: self.plan.sizes.load_end,
+            }),
+            pace: pace(ranks),
+        };
+        transfer.run(self.transport, self.patience)
+    }
+
+    fn collective<R>(
+        &mut self,
+        what: &'static str,
+        call: impl FnOnce(
+            &mut dyn Transport,
+            &mut crate::transport::Wait<'_>,
+        ) -> crate::transport::Result<R>,
+    ) -> Result<R> {
+        let transport = &mut *self.transport;
+        self.patience
+            .collective(what, Pace::Sleep, |wait| call(transport, wait))
+    }
+}
+
+/// The bytes of the bundle that a node wants; an empty range far behind its end if none.
+fn wanted(plan: &Plan, wants: Wants) -> Range<u64> {
+    let sizes = &plan.sizes;
+    match (wants.hot, wants.cold) {
+        (true, true) => 0..sizes.data_end,
+        (true, false) => 0..sizes.load_end,
+        (false, true) => sizes.load_end..sizes.data_end,
+        (false, false) => sizes.file_len..0,
+    }
 }
 
 /// Everything into place, as soon as it is known where cold entries come from.
-fn place_all(image: &Image, job: &Job, timeout: Option<Duration>) -> Result<()> {
+fn place(image: &Image, job: &Job, timeout: Option<Duration>) -> Result<()> {
     let state = image.site().state();
     let start = Instant::now();
-    while state.cold() == Cold::Unknown {
+    loop {
         let seen = state.steps();
+        if state.cold() != Cold::Unknown {
+            return image.place_all();
+        }
+        // The main thread sees the same, and says it.
         if job.failed() || timeout.is_some_and(|timeout| start.elapsed() > timeout) {
             return Ok(());
         }
-        if state.cold() == Cold::Unknown {
-            state.sleep(seen, TICK);
-        }
+        state.sleep(seen, TICK);
     }
-    image.place_all()
 }
 
 /// Waits asleep until the working thread ends, as long as the image moves on.
@@ -444,9 +480,8 @@ fn tidy(plan: &Plan, image: &Image, direct: bool) -> Result<()> {
 /// How a leader waits for a chunk: inside MPI where every rank has a core, else with naps.
 fn pace(local_ranks: usize) -> Pace {
     let online = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
-    let online = online
-        .and_then(|count| usize::try_from(count).ok())
-        .unwrap_or(1);
+    let online = online.and_then(|count| usize::try_from(count).ok());
+    let online = online.unwrap_or(1);
     if local_ranks < online && online > 2 {
         Pace::Block
     } else {

@@ -17,7 +17,7 @@ use nix::{
 };
 
 use crate::{
-    Error, Result,
+    Error, Result, Settings,
     error::io_at,
     image::lock::{self, Lock},
     room,
@@ -43,6 +43,14 @@ pub(crate) fn candidates(node_dir: Option<&Path>) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// Where the images of a load may lie.
+pub(crate) fn of(settings: &Settings) -> Vec<PathBuf> {
+    match &settings.node_dir {
+        Some(folder) if settings.only_node_dir => vec![folder.clone()],
+        folder => candidates(folder.as_deref()),
+    }
 }
 
 impl Home {

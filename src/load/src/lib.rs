@@ -26,6 +26,7 @@ mod fill;
 mod folder;
 pub mod image;
 pub mod job;
+mod known;
 pub mod load;
 mod nodes;
 mod patience;

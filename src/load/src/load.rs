@@ -4,14 +4,7 @@
 //! and goes on taking part; only a transport that fails ends the sequence early, and then nothing
 //! is left to be waited for.
 
-use std::{
-    sync::{
-        Arc,
-        mpsc::{self, RecvTimeoutError},
-    },
-    thread,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use pybundle_bundle::Manifest;
 
@@ -19,7 +12,7 @@ use crate::{
     Error, Image, Interrupted, Job, Result, Settings,
     agree::agree,
     fill::{Filled, fill},
-    folder::node_name,
+    folder::{self, node_name},
     nodes,
     patience::Patience,
     plan::{Opened, Plan},
@@ -29,9 +22,6 @@ use crate::{
 
 /// Called about every 100 ms while the load waits, so that signals get through.
 pub type Tick<'a> = &'a mut dyn FnMut() -> Result<(), Interrupted>;
-
-/// Longest sleep between two looks at a signal.
-const TICK: Duration = Duration::from_millis(100);
 
 /// Longest plan that is believed: a manifest and some numbers.
 const PLAN: u64 = 256 << 20;
@@ -155,31 +145,14 @@ fn share_plan(
     Ok((plan, opened))
 }
 
-/// Opens the bundle beside the main thread: a file system may never answer.
+/// Opens the bundle on root.
 fn open(settings: &Settings, patience: &mut Patience<'_>) -> Result<(Vec<u8>, Plan, Opened)> {
     let (bundle, receipt) = (settings.bundle.clone(), settings.receipt.clone());
-    let (result_in, result) = mpsc::channel();
-    let work = move || {
-        let made = Plan::open(&bundle, receipt.as_deref());
-        // Nobody takes it if the main thread has given up.
-        let _ =
-            result_in.send(made.and_then(|(plan, opened)| Ok((plan.to_bytes()?, plan, opened))));
-    };
-    let thread = thread::Builder::new().name("pybundle-open".to_owned());
-    thread.spawn(work).map_err(Error::Io)?;
-    let (start, what) = (Instant::now(), "the bundle to be opened");
-    loop {
-        match result.recv_timeout(TICK) {
-            Ok(made) => return made,
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(Error::Internal("opening the bundle panicked".to_owned()));
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                patience.waiting(what, start.elapsed())?;
-                patience.check(what, start.elapsed())?;
-            }
-        }
-    }
+    let folders = folder::of(settings);
+    patience.beside("the bundle to be opened", move || {
+        let (plan, opened) = Plan::open(&bundle, receipt.as_deref(), &folders)?;
+        Ok((plan.to_bytes()?, plan, opened))
+    })
 }
 
 /// The ranks of a node settle whether it falls back: if one of them found no room, all do.

@@ -181,10 +181,7 @@ fn join(dir: &Path, nonce: u64) -> Result<Held> {
 /// The leader's part: the first folder that has the image already, else the first that can hold it.
 fn lead(plan: &Plan, settings: &Settings, slots: usize, alone: bool) -> Result<Held> {
     let identity = plan.identity();
-    let mut folders = match &settings.node_dir {
-        Some(folder) if settings.only_node_dir => vec![folder.clone()],
-        folder => folder::candidates(folder.as_deref()),
-    };
+    let mut folders = folder::of(settings);
     let has_image = |folder: &PathBuf| {
         Home::find(folder).is_some_and(|home| home.path().join(identity.short()).exists())
     };
@@ -223,14 +220,14 @@ fn lead_in(
     } else {
         Keep::Bundle
     };
-    let site = Site::join_or_create(&home, plan.identity(), sizes, &plan.bundle(), || match room
-        .lacks(sizes.need(prefix_len, wished))
-    {
-        None => Ok(()),
-        Some(why) => Err(Error::Image {
-            path: home.path().to_owned(),
-            why,
-        }),
+    let site = Site::join_or_create(&home, plan.identity(), &plan.source(), || {
+        match room.lacks(sizes.need(prefix_len, wished)) {
+            None => Ok(()),
+            Some(why) => Err(Error::Image {
+                path: home.path().to_owned(),
+                why,
+            }),
+        }
     })?;
     let state = site.state();
     let wants = Wants {

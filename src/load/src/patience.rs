@@ -1,6 +1,10 @@
 //! The terms on which this rank waits: how long, with which callback, and what it says meanwhile.
 
-use std::time::Duration;
+use std::{
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::{
     Error, Interrupted, Result,
@@ -11,6 +15,9 @@ use crate::{
 /// After this long, one line says who waits for what: root's; and a little later that of one more
 /// rank, in case root is what everybody waits for.
 const NOTICE: [Duration; 2] = [Duration::from_secs(15), Duration::from_secs(20)];
+
+/// Longest sleep between two looks at a signal.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// How this rank waits.
 pub(crate) struct Patience<'a> {
@@ -52,8 +59,41 @@ impl<'a> Patience<'a> {
             transport::Error::GaveUp { reason, .. } if reason.is::<Interrupted>() => {
                 Interrupted.into()
             }
+            transport::Error::TimedOut { what, seconds } => Error::TimedOut {
+                who: self.who.clone(),
+                what: what.to_owned(),
+                seconds,
+            },
             error => error.into(),
         })
+    }
+
+    /// Does something beside this thread and waits for it: a file system may never answer.
+    pub(crate) fn beside<R: Send + 'static>(
+        &mut self,
+        what: &'static str,
+        work: impl FnOnce() -> Result<R> + Send + 'static,
+    ) -> Result<R> {
+        let (done_in, done) = mpsc::channel();
+        let thread = thread::Builder::new().name("pybundle-beside".to_owned());
+        let work = move || {
+            // Nobody takes the result if this wait was given up.
+            let _ = done_in.send(work());
+        };
+        thread.spawn(work).map_err(Error::Io)?;
+        let start = Instant::now();
+        loop {
+            match done.recv_timeout(TICK) {
+                Ok(result) => return result,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::Internal(format!("a thread panicked: {what}")));
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.waiting(what, start.elapsed())?;
+                    self.check(what, start.elapsed())?;
+                }
+            }
+        }
     }
 
     /// To be called about every 100 ms of a wait; `waited` so far.

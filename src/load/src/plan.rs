@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
+    known::{self, Known, Source, Stamp},
     room::{Need, Room},
 };
 
@@ -195,29 +196,77 @@ pub(crate) struct Plan {
     pub(crate) manifest: Manifest,
     /// Where the receipt goes, as an absolute path; without it nobody reports.
     receipt: Option<Vec<u8>>,
+    /// Tells this state of the bundle from another, on root.
+    stamp: Option<Stamp>,
 }
 
 /// What root alone has.
 pub(crate) struct Opened {
     /// The bundle, for reading.
     pub(crate) file: fs_err::File,
-    /// Index and manifest.
-    pub(crate) head: Head,
+    /// Index and manifest; not read if an image of this node knows the bundle.
+    pub(crate) head: Option<Head>,
+}
+
+impl Opened {
+    /// Reads index and manifest after all.
+    pub(crate) fn read(mut self, plan: &Plan) -> Result<Self> {
+        if self.head.is_none() {
+            let head = Head::read(&mut self.file)?;
+            if head.identity != plan.identity() {
+                return Err(Error::Changed {
+                    path: plan.bundle(),
+                    why: format!(
+                        "identity: expected {}, got {}",
+                        plan.identity, head.identity
+                    ),
+                });
+            }
+            self.head = Some(head);
+        }
+        Ok(self)
+    }
 }
 
 impl Plan {
-    /// Opens the bundle and plans its load.
-    pub(crate) fn open(bundle: &Path, receipt: Option<&Path>) -> Result<(Self, Opened)> {
+    /// Opens the bundle and plans its load. Images are looked for in `folders`.
+    pub(crate) fn open(
+        bundle: &Path,
+        receipt: Option<&Path>,
+        folders: &[PathBuf],
+    ) -> Result<(Self, Opened)> {
         let mut file = fs_err::File::open(bundle)?;
-        let head = Head::read(&mut file)?;
+        let stamp = Stamp::of(&file.metadata()?);
+        let known = stamp.and_then(|stamp| known::find(stamp, folders));
+        let (known, head) = if let Some(known) = known {
+            (known, None)
+        } else {
+            let head = Head::read(&mut file)?;
+            let known = Known {
+                identity: head.identity,
+                sizes: Sizes::of(&head.index, head.manifest_bytes.len() as u64),
+                manifest: head.manifest.clone(),
+            };
+            (known, Some(head))
+        };
         let plan = Self {
             bundle: bytes_of(bundle)?,
-            identity: head.identity.to_string(),
-            sizes: Sizes::of(&head.index, head.manifest_bytes.len() as u64),
-            manifest: head.manifest.clone(),
+            identity: known.identity.to_string(),
+            sizes: known.sizes,
+            manifest: known.manifest,
             receipt: receipt.map(bytes_of).transpose()?,
+            stamp,
         };
         Ok((plan, Opened { file, head }))
+    }
+
+    /// What an image of it remembers.
+    pub(crate) fn source(&self) -> Source {
+        Source {
+            bundle: self.bundle.clone(),
+            stamp: self.stamp,
+            sizes: self.sizes,
+        }
     }
 
     /// The bundle, as an absolute path.

@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Seek, SeekFrom},
     ops::Range,
+    os::unix::fs::FileExt,
     sync::{
         Arc,
         mpsc::{Receiver, Sender},
@@ -58,11 +59,11 @@ pub(crate) fn start(
 }
 
 /// Compares the end of the bundle, its directory, with the index: for loads that don't get there.
-pub(crate) fn check_directory(file: &mut File, index: &Index<Vec<u8>>) -> Result<()> {
+pub(crate) fn check_directory(file: &File, index: &Index<Vec<u8>>) -> Result<()> {
     let at = index.header().directory;
-    file.seek(SeekFrom::Start(at))?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
+    let len = index.header().file_len.saturating_sub(at) as usize;
+    let mut bytes = vec![0; len];
+    file.file().read_exact_at(&mut bytes, at)?;
     // A check that starts here passes over the entries, none of which reaches so far.
     Ok(Structure::new().check(index, at, &bytes)?)
 }

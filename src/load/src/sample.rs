@@ -40,10 +40,13 @@ pub(crate) const SMALL: Shape = Shape {
     file_len: 5000,
 };
 
+/// Contents of so many bytes don't compress.
+const LARGE: usize = 8 << 20;
+
 /// Modules of a block.
 pub(crate) const MODULES: usize = 8;
 
-/// Text-like bytes that compress to about a third, different for each seed.
+/// Bytes different for each seed: text-like, compressible ones; of a large file, random ones.
 pub(crate) fn content(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(len + 8);
@@ -51,7 +54,7 @@ pub(crate) fn content(seed: u64, len: usize) -> Vec<u8> {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        if state.is_multiple_of(4) {
+        if len >= LARGE || state.is_multiple_of(4) {
             bytes.extend(state.to_le_bytes());
         } else {
             bytes.extend(b"def function(argument): return None\n");

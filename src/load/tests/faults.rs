@@ -1,5 +1,10 @@
 //! Processes that die, meet, or find no room: `examples/load_check.rs` plays them.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that unwraps says enough when it fails"
+)]
+
 use std::{
     fs,
     io::{BufRead, BufReader},

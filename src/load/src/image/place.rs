@@ -206,6 +206,7 @@ impl Image {
             count.bytes_read.fetch_add(done.read, Ordering::Relaxed);
         }
         worker.done = Done::default();
+        worker.rest();
         if let Ok(mut workers) = self.workers.try_lock() {
             workers.push(worker);
         }

@@ -4,7 +4,7 @@
 //! FOLDER/pybundle-UID/lock              held while images are made or removed
 //! FOLDER/pybundle-UID/IDENTITY16/       first 16 digits of the bundle's identity
 //!     lock  claims  state               who holds it, who decodes what, what is in place
-//!     index  manifest.json  source      of the bundle; `source` is its path
+//!     index  manifest.json  source      of the bundle; `source` is where it lies, and its stamp
 //!     code  tree/                       decoded
 //!     packed                            compressed, at the bundle's own offsets, with holes
 //!     jobs/  boot/  kept                counts of each job; for children; never removed by itself
@@ -29,7 +29,7 @@ use crate::{
     Error, Result,
     error::io_at,
     folder::{Home, check_private},
-    plan::Sizes,
+    known::Source,
 };
 
 pub(crate) const CLAIMS: &str = "claims";
@@ -66,8 +66,7 @@ impl Site {
     pub(crate) fn join_or_create(
         home: &Home,
         identity: Identity,
-        sizes: &Sizes,
-        bundle: &Path,
+        source: &Source,
         room: impl FnOnce() -> Result<()>,
     ) -> Result<Self> {
         let dir = home.path().join(identity.short());
@@ -76,7 +75,7 @@ impl Site {
         if let Some(site) = Self::join(&dir, identity)? {
             return Ok(site);
         }
-        let made = room().and_then(|()| Self::create(&dir, identity, sizes, bundle));
+        let made = room().and_then(|()| Self::create(&dir, identity, source));
         if made.is_err() {
             // Nobody has seen it: the user's lock is ours.
             let _ = std::fs::remove_dir_all(&dir);
@@ -114,10 +113,10 @@ impl Site {
     }
 
     fn is_whole(dir: &Path, identity: Identity) -> bool {
-        is_complete(dir) && open_state(dir).is_ok_and(|state| state.identity() == identity)
+        identity_of_complete(dir) == Some(identity)
     }
 
-    fn create(dir: &Path, identity: Identity, sizes: &Sizes, bundle: &Path) -> Result<Self> {
+    fn create(dir: &Path, identity: Identity, source: &Source) -> Result<Self> {
         let make = |path: &Path| {
             let made = DirBuilder::new().mode(0o700).create(path);
             made.map_err(|error| io_at("cannot make", path, error))
@@ -128,9 +127,11 @@ impl Site {
             make(&dir.join(name))?;
         }
         new_file(&dir.join(CLAIMS))?;
-        write_file(&dir.join(SOURCE), bundle.as_os_str().as_bytes())?;
+        let json =
+            serde_json::to_vec(source).map_err(|error| Error::Internal(error.to_string()))?;
+        write_file(&dir.join(SOURCE), &json)?;
         let path = dir.join(STATE);
-        let state = State::create(&new_file(&path)?, identity, sizes)
+        let state = State::create(&new_file(&path)?, identity, &source.sizes)
             .map_err(|error| at("cannot make", &path, error))?;
         Ok(Self::new(dir, lock, state))
     }
@@ -166,8 +167,13 @@ impl Site {
 
     /// The bundle's path.
     pub(crate) fn source(&self) -> Result<PathBuf> {
-        let bytes = fs_err::read(self.dir.join(SOURCE))?;
-        Ok(OsString::from_vec(bytes).into())
+        let path = self.dir.join(SOURCE);
+        let source: Source =
+            serde_json::from_slice(&fs_err::read(&path)?).map_err(|error| Error::Image {
+                path,
+                why: error.to_string(),
+            })?;
+        Ok(OsString::from_vec(source.bundle).into())
     }
 
     /// Writes index and manifest and makes room for the code, unless another job has done so.
@@ -233,7 +239,14 @@ impl Drop for Site {
 
 /// Is it a complete image of this boot and layout?
 pub(super) fn is_complete(dir: &Path) -> bool {
-    check_private(dir).is_ok() && open_state(dir).is_ok_and(|state| state.is_complete())
+    identity_of_complete(dir).is_some()
+}
+
+/// The identity of a complete image.
+pub(crate) fn identity_of_complete(dir: &Path) -> Option<Identity> {
+    check_private(dir).ok()?;
+    let state = open_state(dir).ok()?;
+    state.is_complete().then(|| state.identity())
 }
 
 fn open_state(dir: &Path) -> Result<State> {

@@ -24,7 +24,7 @@ impl Scratch {
     pub(crate) fn room(&mut self, len: usize) -> Result<&mut [u8]> {
         let has = self.0.as_ref().map_or(0, |map| map.len());
         if has < len {
-            let new = len.max(1 << 20).next_multiple_of(1 << 16);
+            let new = len.max(1 << 16).next_power_of_two();
             // The old memory first: never both at once.
             self.0 = None;
             self.0 = Some(MmapMut::map_anon(new)?);

@@ -63,6 +63,11 @@ impl Tree {
         })
     }
 
+    /// Closes the folders of the last path.
+    pub(crate) fn rest(&mut self) {
+        self.chain.clear();
+    }
+
     /// The path of an entry, for callers and messages.
     pub(crate) fn path(&self, path: &[u8]) -> PathBuf {
         self.path.join(OsStr::from_bytes(path))

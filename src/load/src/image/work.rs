@@ -31,6 +31,9 @@ const BATCH_ENTRIES: usize = 64;
 /// Working memory kept from one entry to the next.
 const KEPT: usize = 8 << 20;
 
+/// Working memory kept while there is nothing to do.
+const RESTING: usize = 256 << 10;
+
 /// Entries that are claimed together, in file order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Batch {
@@ -168,6 +171,15 @@ impl Worker {
             spread: Scratch::default(),
             done: Done::default(),
         })
+    }
+
+    /// Gives back what is only needed while there is work.
+    pub(crate) fn rest(&mut self) {
+        for scratch in [&mut self.packed, &mut self.content, &mut self.spread] {
+            scratch.shrink(RESTING);
+        }
+        self.tree.rest();
+        self.code = None;
     }
 
     /// Was it opened by this process? A forked child would share its claims with its parent.

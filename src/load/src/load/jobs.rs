@@ -168,6 +168,33 @@ fn if_all_have_it_nothing_but_the_index_is_read() {
 }
 
 #[test]
+fn a_bundle_that_an_image_knows_is_not_read_again() {
+    let case = Case::new(&[0, 0, 1]);
+    // A file that has only just changed is not trusted.
+    std::thread::sleep(std::time::Duration::from_millis(3100));
+    let keep = |rank, settings: &mut Settings| settings.keep = rank < 2;
+    case.run_with(keep, |_, loaded| loaded.unwrap().job.leave());
+    let receipt = || Receipt::read(case.settings.receipt.as_deref().unwrap()).unwrap();
+    // The second node has none: its bytes are read all the same.
+    let keep = |_, settings: &mut Settings| settings.keep = true;
+    case.run_with(keep, |_, loaded| loaded.unwrap().job.leave());
+    assert_eq!(receipt().bytes_broadcast, receipt().bundle.bytes);
+    case.run(|_, loaded| loaded.unwrap().job.leave());
+    assert_eq!((receipt().bytes_read, receipt().bytes_broadcast), (0, 0));
+    let settings = Settings {
+        node_dir: Some(case.node_dir(0)),
+        ..case.settings.clone()
+    };
+    let mut local = crate::transport::Local::new();
+    let loaded = load(&settings, &mut local, &mut || Ok(())).unwrap();
+    loaded.image.unwrap().place_all().unwrap();
+    for rank in 0..3 {
+        clean(Some(&case.node_dir(rank)), false).unwrap();
+    }
+    case.assert_nothing_left();
+}
+
+#[test]
 fn cold_bytes_come_when_a_later_job_wants_them_on_the_node() {
     let case = Case::new(&[0, 0]);
     // A process that is alone leaves them in the bundle.
@@ -217,8 +244,8 @@ fn a_damaged_bundle_is_the_same_error_on_every_rank() {
         bytes[at] ^= 1;
         fs::write(&case.settings.bundle, bytes).unwrap();
     };
-    let (_, opened) = Plan::open(&case.settings.bundle, None).unwrap();
-    let entry = opened.head.index.entry(5).unwrap();
+    let (_, opened) = Plan::open(&case.settings.bundle, None, &[]).unwrap();
+    let entry = opened.head.unwrap().index.entry(5).unwrap();
     // In the index; in a header between entries; in a hot entry; in the directory.
     damage(2000);
     assert!(refused(&case).contains("index"));

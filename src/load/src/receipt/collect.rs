@@ -203,7 +203,7 @@ fn whole(transport: &dyn Transport, plan: &Plan, filled: &Filled, parts: Vec<Par
         mpi: transport.library().to_owned(),
         thread_level: transport.thread_level().name().to_owned(),
         facts: None,
-        bytes_read: sizes.index_len + sizes.manifest_len + filled.moved.read + direct,
+        bytes_read: filled.head_len + filled.moved.read + direct,
         bytes_broadcast: filled.moved.moved,
         phases: phases.collect(),
         load,
