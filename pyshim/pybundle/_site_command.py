@@ -37,7 +37,8 @@ def main(arguments: list[str]) -> int:
         print(f"error: expected an action and an environment\n{USAGE}", file=sys.stderr)
         return 2
     try:
-        print(actions[arguments[0]](Path(arguments[1])))
+        # Absolute, and with its links: a venv's Python is known by its place.
+        print(actions[arguments[0]](Path(os.path.abspath(arguments[1]))))
     except SiteError as error:
         print(f"error: {error}", file=sys.stderr)
         if error.hint:

@@ -131,6 +131,7 @@ pub(crate) fn attach_to(py: Python<'_>, dir: &Path, settings: &Settings) -> PyRe
             job: None,
             mpi: Mpi::None,
             launcher: None,
+            wrapper: None,
         },
     )?;
     importer::install(py, image, job, &Options::default())?;

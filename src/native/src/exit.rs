@@ -63,8 +63,10 @@ pub(crate) struct Process {
     /// `None` in children.
     pub(crate) job: Option<Arc<Job>>,
     pub(crate) mpi: Mpi,
-    /// A way to end the job after MPI has ended.
+    /// A way to speak to the launcher after MPI has ended.
     pub(crate) launcher: Option<LauncherSocket>,
+    /// A process of this rank that may start other programs after this one.
+    pub(crate) wrapper: Option<u32>,
 }
 
 /// Watches the ways out of this process. Once, before any of the program's code.
@@ -248,6 +250,25 @@ fn process_ends(status: i32) {
     if FAILED.load(SeqCst) == INTERRUPTED {
         // What Python does, so that shells and launchers see an interrupt.
         hooks::die_of_interrupt();
+    }
+    if status == 0
+        && let (Some(wrapper), Some(launcher)) = (process.wrapper, &process.launcher)
+        && !hooks::mpi_runs()
+        && launcher.leave_guard(wrapper)
+    {
+        // Past the handler by which MPICH would take leave for all that the wrapper starts.
+        hooks::flush_and_end(status);
+    }
+}
+
+/// Takes leave of the launcher where MPI's own handlers won't: now, or when process `last` has
+/// ended.
+fn take_leave(process: &Process, last: Option<u32>) {
+    if let Some(launcher) = &process.launcher
+        && !hooks::mpi_runs()
+        && !last.is_some_and(|last| launcher.leave_guard(last))
+    {
+        launcher.take_leave();
     }
 }
 

@@ -85,7 +85,11 @@ pub(crate) fn start(py: Python<'_>, form: &str, value: OsString) -> PyResult<()>
         }
         return Ok(());
     }
-    match start::start(py, &settings, &program, Runner::Python) {
+    let wrapper = match &place {
+        Place::First(marker) => Some(marker.wrapper),
+        _ => None,
+    };
+    match start::start(py, &settings, &program, Runner::Python { wrapper }) {
         Ok(started) => {
             if let (Place::First(marker), Some(image)) = (&place, started.image) {
                 marker.write(&image);

@@ -45,8 +45,11 @@ pub(crate) struct Started {
 pub(crate) enum Runner {
     /// Ours: the text may come from root.
     Us,
-    /// The interpreter's (site integration).
-    Python,
+    /// The interpreter's (site integration); perhaps not the last that this wrapper runs.
+    Python {
+        /// Its process.
+        wrapper: Option<u32>,
+    },
 }
 
 /// Starts this process. On failure the message is printed and MPI ended.
@@ -73,7 +76,7 @@ pub(crate) fn start(
         .image
         .as_ref()
         .map(|image| image.dir().to_path_buf());
-    match install(py, settings, program, joined) {
+    match install(py, settings, program, runner, joined) {
         Ok(()) => Ok(Started { source, image }),
         Err(error) => {
             error.print(py);
@@ -128,7 +131,7 @@ fn join(
     })?;
     let shared = match runner {
         Runner::Us => source::share(program, transport, settings)?,
-        Runner::Python => None,
+        Runner::Python { .. } => None,
     };
     let fits = refusal::of(&loaded, transport);
     let opinion = mode::opinion(settings, &loaded.manifest, program, shared.as_ref());
@@ -153,7 +156,13 @@ fn join(
 }
 
 /// All that this process does alone, with Python.
-fn install(py: Python<'_>, settings: &Settings, program: &Program, joined: Joined) -> PyResult<()> {
+fn install(
+    py: Python<'_>,
+    settings: &Settings,
+    program: &Program,
+    runner: Runner,
+    joined: Joined,
+) -> PyResult<()> {
     let Loaded {
         image,
         job,
@@ -167,6 +176,10 @@ fn install(py: Python<'_>, settings: &Settings, program: &Program, joined: Joine
             job: Some(Arc::clone(&job)),
             mpi: joined.mpi,
             launcher: joined.launcher,
+            wrapper: match runner {
+                Runner::Us => None,
+                Runner::Python { wrapper } => wrapper,
+            },
         },
     )?;
     children::tell(py)?;

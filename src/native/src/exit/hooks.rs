@@ -81,6 +81,13 @@ pub(super) fn exit_now(status: i32) -> ! {
     std::process::exit(status)
 }
 
+/// Ends this process without the handlers of C that are still to come.
+pub(super) fn flush_and_end(status: i32) -> ! {
+    // SAFETY: writes what C's streams hold; what is printed by now is printed.
+    unsafe { libc::fflush(std::ptr::null_mut()) };
+    end_at_once(status)
+}
+
 /// Ends this process at once.
 pub(super) fn end_at_once(status: i32) -> ! {
     // SAFETY: ends the process.

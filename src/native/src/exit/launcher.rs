@@ -7,8 +7,9 @@
 //!   the others, however long that takes. It still listens, and obeys what MPI_Abort would send.
 //! - MPICH takes leave of Hydra (since 4.2) not in MPI_Finalize but in a handler of C's `exit`.
 //!   A rank that leaves by `_exit` has to say it itself, or Hydra kills the others.
-//! - A rank that becomes another program by `exec` can't say whether that program will use MPI.
-//!   A guard process stays behind, which takes leave when the program has ended, if it has not.
+//! - A rank that becomes another program by `exec` can't say whether that program will use MPI,
+//!   and nor can the first of several Pythons that a wrapper runs one after the other. A guard
+//!   process stays behind, which takes leave when the last program has ended, if that has not.
 
 #![expect(
     unsafe_code,
@@ -62,14 +63,14 @@ impl LauncherSocket {
         take_leave(self.0.as_raw_fd());
     }
 
-    /// As [`take_leave`](Self::take_leave), when this process has ended, whatever program it is by
-    /// then: a guard process stays behind for that.
-    pub(crate) fn leave_guard(&self) {
+    /// As [`take_leave`](Self::take_leave), when process `pid` has ended, whatever program it is by
+    /// then: a guard process stays behind for that. False where that can't be.
+    pub(crate) fn leave_guard(&self, pid: u32) -> bool {
         // SAFETY: has no preconditions.
-        let process = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) };
+        let process = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        // There is no such call before Linux 5.3.
         let Ok(process @ 0..) = RawFd::try_from(process) else {
-            // Before Linux 5.3. Programs that don't use MPI are more than those that do.
-            return self.take_leave();
+            return false;
         };
         // SAFETY: the child and its child call nothing but system calls until they end.
         match unsafe { libc::fork() } {
@@ -89,6 +90,7 @@ impl LauncherSocket {
                     libc::waitpid(child, &raw mut status, 0);
                     libc::close(process);
                 }
+                child > 0
             }
         }
     }

@@ -20,7 +20,7 @@ use pyo3::{
     types::{PyDict, PyTuple},
 };
 
-use super::{Share, end_mpi, hooks, leave, leave_with, this_process};
+use super::{Share, end_mpi, hooks, leave, leave_with, take_leave, this_process};
 
 /// The functions that stood there before, by name.
 static ORIGINALS: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
@@ -67,11 +67,7 @@ fn _exit(py: Python<'_>, status: i32) {
         py.detach(|| {
             leave_with(process, status & 0xff);
             end_mpi(process, status & 0xff);
-            if let Some(launcher) = &process.launcher
-                && !hooks::mpi_runs()
-            {
-                launcher.take_leave();
-            }
+            take_leave(process, process.wrapper);
         });
     }
     hooks::end_at_once(status)
@@ -118,11 +114,7 @@ fn give_way(py: Python<'_>, path: &Bound<'_, PyAny>) {
     py.detach(|| {
         leave(process, if python { Share::Abandon } else { Share::Leave });
         end_mpi(process, 0);
-        if let Some(launcher) = &process.launcher
-            && !hooks::mpi_runs()
-        {
-            launcher.leave_guard();
-        }
+        take_leave(process, process.wrapper.or(Some(std::process::id())));
     });
 }
 

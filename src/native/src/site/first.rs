@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pybundle_load::Settings;
+use pybundle_load::{Settings, transport::Launcher};
 
 use crate::launch::Launch;
 
@@ -32,19 +32,23 @@ pub(super) enum Place {
     Later {
         /// Its node image, if it got that far.
         image: Option<PathBuf>,
-        /// Nobody has told the user yet.
+        /// Nobody has told the user yet, and this process is to: one of the job is enough.
         says_so: bool,
     },
 }
 
 /// The first Python's marker.
-pub(super) struct Marker(PathBuf);
+pub(super) struct Marker {
+    path: PathBuf,
+    /// The wrapper's process.
+    pub(super) wrapper: u32,
+}
 
 impl Marker {
     /// Tells later Pythons of the node image.
     pub(super) fn write(&self, image: &Path) {
         // They do without.
-        let written = OpenOptions::new().write(true).open(&self.0);
+        let written = OpenOptions::new().write(true).open(&self.path);
         let _ = written.and_then(|mut file| file.write_all(image.as_os_str().as_bytes()));
     }
 }
@@ -61,20 +65,28 @@ impl Place {
         sweep(&folder);
         let path = folder.join(wrapper.marker());
         match create(&path) {
-            Ok(_) => Self::First(Marker(path)),
+            Ok(_) => Self::First(Marker {
+                path,
+                wrapper: wrapper.pid,
+            }),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 let image = fs::read(&path).ok().filter(|bytes| !bytes.is_empty());
                 let mut said = path.into_os_string();
                 said.push("-said");
                 Self::Later {
                     image: image.map(|bytes| std::ffi::OsString::from_vec(bytes).into()),
-                    says_so: create(Path::new(&said)).is_ok(),
+                    says_so: is_first_rank() && create(Path::new(&said)).is_ok(),
                 }
             }
             // Without a folder to write in there is no way to know.
             Err(_) => Self::Only,
         }
     }
+}
+
+fn is_first_rank() -> bool {
+    let rank = Launcher::detect().and_then(|launcher| launcher.rank());
+    rank.unwrap_or(0) == 0
 }
 
 fn create(path: &Path) -> std::io::Result<File> {
