@@ -6,6 +6,7 @@
 //!     load BUNDLE                         loads, places everything with all ranks at once, compares
 //!     time BUNDLE                         loads and leaves; phases on stderr
 //!     hold BUNDLE                         loads, prints the image's folder, waits for its input to end
+//!     fork BUNDLE                         children that forget, attach and outlive their parent
 //! load_check attach DIR                   attaches, places everything, compares
 //! load_check claim DIR                    claims every entry of an image, says so, never ends
 //! load_check clean [--dry-run]            removes images that nobody holds
@@ -15,6 +16,7 @@
 //! Options are taken from the environment: `PYBUNDLE_NODE_DIR`, `PYBUNDLE_RECEIPT`, …; beside them
 //! `CHECK_KEEP=1`, `CHECK_STRICT=1`, `CHECK_ALL=1`.
 
+#![expect(unsafe_code, reason = "forks")]
 #![expect(clippy::print_stdout, reason = "a program")]
 #![expect(clippy::expect_used, reason = "the sample is also used in tests")]
 
@@ -30,13 +32,17 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::atomic::Ordering,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::{
+    fcntl::{FcntlArg, fcntl},
+    sys::wait::waitpid,
+    unistd::ForkResult,
+};
 use pybundle_bundle::{Head, limits::NONE, reader, record::Kind};
 use pybundle_load::{
-    Image, Loaded, Receipt, Settings,
+    Image, Job, Loaded, Receipt, Settings,
     image::clean,
     load,
     transport::{Group, Launcher, Local, Transport, Wait, World, plugin::Plugin},
@@ -57,7 +63,9 @@ fn main() -> ExitCode {
         ["claim", dir] => claim(Path::new(dir)),
         ["clean", rest @ ..] => sweep(rest == ["--dry-run"]),
         ["receipt", file, rest @ ..] => render(Path::new(file), rest == ["--html"]),
-        [command @ ("load" | "time" | "hold"), bundle] => job(plugin.as_deref(), command, bundle),
+        [command @ ("load" | "time" | "hold" | "fork"), bundle] => {
+            job(plugin.as_deref(), command, bundle)
+        }
         _ => {
             eprintln!("usage: see the head of load_check.rs");
             return ExitCode::from(2);
@@ -155,6 +163,7 @@ fn job(plugin: Option<&Path>, command: &str, bundle: &str) -> Outcome {
             println!("{}", image.dir().display());
             std::io::stdin().read_to_end(&mut Vec::new())?;
         }
+        "fork" => fork(&image, &loaded)?,
         "load" => {
             for group in 0..image.index().groups() {
                 image.place(group)?;
@@ -190,6 +199,51 @@ fn say(rank: u32, loaded: &Loaded, seconds: f64) {
     println!(
         "rank {rank}: {seconds:.3} s, decoded {load} bytes in {entries} entries, {demand} on demand"
     );
+}
+
+/// A child that forgets that it was forked harms nobody; one that remembers holds the image for
+/// itself, when its parent is gone too.
+fn fork(image: &Image, loaded: &Loaded) -> Outcome {
+    // SAFETY: no other thread of this process runs.
+    if let ForkResult::Parent { child } = unsafe { nix::unistd::fork() }? {
+        waitpid(child, None)?;
+    } else {
+        image.leave();
+        std::process::exit(0);
+    }
+    if !image.dir().exists() {
+        return Err("a child removed its parent's image".into());
+    }
+    image.place(1)?;
+    let child = Job::attach(image, &loaded.job.variable()).ok_or("no place in the job")?;
+    child.fell_through("/a/childs/path");
+    child.leave();
+    if loaded.job.count().fall_through.load(Ordering::Relaxed) != 1 {
+        return Err("a child counts elsewhere".into());
+    }
+    // SAFETY: as above.
+    if let ForkResult::Parent { .. } = unsafe { nix::unistd::fork() }? {
+        // Time for the child to take its share of the lock.
+        std::thread::sleep(Duration::from_millis(100));
+        return Ok(());
+    }
+    image.forked()?;
+    std::thread::sleep(Duration::from_millis(300));
+    image.place_all()?;
+    compare(image)?;
+    if !image.dir().exists() {
+        return Err("the parent removed its child's image".into());
+    }
+    image.leave();
+    println!(
+        "{}",
+        if image.dir().exists() {
+            "left behind"
+        } else {
+            "removed by the child"
+        }
+    );
+    std::process::exit(0);
 }
 
 fn attach(dir: &Path) -> Outcome {

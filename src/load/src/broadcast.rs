@@ -21,7 +21,7 @@ use memmap2::MmapMut;
 use pybundle_bundle::Index;
 
 use crate::{
-    Error, Result,
+    Error, Job, Result,
     error::io_at,
     image::{Image, site, state::Cold},
     patience::Patience,
@@ -137,6 +137,8 @@ impl Header {
 pub(crate) struct Store<'a> {
     /// The image.
     pub(crate) image: &'a Image,
+    /// Told at once when the image can't get what it must.
+    pub(crate) job: &'a Job,
     /// Bytes of the bundle that it needs.
     pub(crate) bytes: Range<u64>,
     /// Those before this offset must get in; those after may be left in the bundle.
@@ -313,10 +315,13 @@ fn put_away(
     let mut storing = store.map(Storing::open).transpose();
     while let Ok(chunk) = chunks.recv() {
         let failed = match &mut storing {
-            Ok(Some(storing)) => storing.put(&chunk).err(),
-            _ => None,
+            Ok(Some(storing)) => storing.put(&chunk).inspect_err(|error| {
+                storing.store.job.fail(error.is_local());
+                storing.store.image.site().state().step();
+            }),
+            _ => Ok(()),
         };
-        if let Some(error) = failed {
+        if let Err(error) = failed {
             storing = Err(error);
         }
         // Without a taker the transfer is over.

@@ -30,7 +30,7 @@ use crate::{
 const NAP: Duration = Duration::from_millis(20);
 
 /// With no movement for so long, nobody's share is too large.
-const STALL: Duration = Duration::from_millis(100);
+const STALL: Duration = Duration::from_secs(1);
 
 /// A share of less than this is not worth a thread.
 const THREAD_BYTES: u64 = 1 << 20;

@@ -394,6 +394,7 @@ impl Fill<'_, '_> {
             source: source.and_then(|(file, index)| Some((file, index?))),
             store: image.map(|image| Store {
                 image,
+                job: &self.filled.job,
                 bytes: wanted(self.plan, self.wants),
                 must: self.plan.sizes.load_end,
             }),

@@ -133,6 +133,7 @@ pub struct Job {
     /// The image's folder of jobs, where the draft of the receipt lies; without an image it is here.
     folder: Option<PathBuf>,
     draft: OnceLock<Draft>,
+    facts: Mutex<Option<Facts>>,
     image: OnceLock<Weak<Image>>,
     /// The process whose end counts; 0 for a child's place.
     process: u32,
@@ -152,6 +153,7 @@ impl Job {
             ranks: ranks.max(1),
             folder,
             draft: OnceLock::new(),
+            facts: Mutex::default(),
             image: OnceLock::new(),
             process: std::process::id(),
             gone: AtomicBool::new(false),
@@ -390,6 +392,10 @@ impl Job {
     }
 
     fn facts(&self) -> Option<Facts> {
+        let known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_some() {
+            return known.clone();
+        }
         let bytes = fs_err::read(self.file("facts")?).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
@@ -404,6 +410,8 @@ impl Job {
             let _ = serde_json::to_vec(facts).map(|bytes| fs_err::write(path, bytes));
         }
         draft.write(Some(facts));
+        let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some(facts.clone());
     }
 
     /// This rank's program has ended. The node's last one writes the node's part of the receipt.

@@ -246,6 +246,17 @@ fn random_kills_leave_nothing_after_the_next_run() {
 }
 
 #[test]
+fn forked_children_hold_the_image_for_themselves() {
+    let case = Case::new();
+    // The pipe stays open until the child that outlives its parent has ended.
+    let ended = case.check(&["fork", "e.pybundle"]);
+    let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+    assert!(ended.status.success(), "{ended:?}");
+    assert_eq!(said.trim(), "removed by the child", "{ended:?}");
+    assert_eq!(case.left(), 0);
+}
+
+#[test]
 fn a_limit_on_file_sizes_is_foreseen() {
     let case = Case::new();
     let mut command = Command::new("sh");

@@ -21,6 +21,9 @@ pub(crate) const NAME: &str = "lock";
 /// Longest time between two tries for a lock that somebody else has.
 const NAP: Duration = Duration::from_millis(5);
 
+/// Tries for a share of a lock: whoever removes an image takes the path away before that.
+const TRIES: u32 = 200;
+
 /// Longest wait for the user's lock: its holder makes or removes an image.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -68,43 +71,56 @@ impl Lock {
         }
     }
 
-    /// A share of an image's lock. Somebody who has it exclusively is about to remove the image,
-    /// or has just found that it is held: tried again for a moment.
+    /// A share of an image's lock.
     ///
     /// # Errors
     /// [`Error::Image`] if the image is gone or going.
     pub(crate) fn shared(image: &Path) -> Result<Self> {
         let path = image.join(NAME);
-        for _ in 0..200 {
+        for _ in 0..TRIES {
             let file = open(&path, false)?;
-            match file.try_lock_shared() {
-                Ok(()) if same(&file, &path)? => return Ok(Self { file, path }),
-                Ok(()) | Err(TryLockError::WouldBlock) => thread::sleep(NAP),
-                Err(TryLockError::Error(error)) => return Err(io_at("cannot lock", &path, error)),
+            if share(&file, &path)? && same(&file, &path)? {
+                return Ok(Self { file, path });
             }
+            thread::sleep(NAP);
         }
-        let path = image.to_owned();
-        let why = "it is being removed".to_owned();
-        Err(Error::Image { path, why })
+        Err(going(image))
     }
 
     /// A new image's lock file, with a share of its lock. Under the user's lock.
     pub(crate) fn create(image: &Path) -> Result<Self> {
         let path = image.join(NAME);
         let file = open(&path, true)?;
-        match file.try_lock_shared() {
-            Ok(()) => Ok(Self { file, path }),
-            Err(error) => Err(io_at("cannot lock", &path, io::Error::from(error))),
-        }
+        Self { file, path }.share()
     }
 
-    /// Turns an exclusive lock into a share. Under the user's lock, so that nobody can come between.
+    /// Turns an exclusive lock into a share. Under the user's lock, so that nobody removes the
+    /// image in between.
     pub(crate) fn share(self) -> Result<Self> {
-        match self.file.try_lock_shared() {
-            Ok(()) => Ok(self),
-            Err(error) => Err(io_at("cannot lock", &self.path, io::Error::from(error))),
+        if share(&self.file, &self.path)? {
+            return Ok(self);
+        }
+        Err(going(&self.path))
+    }
+}
+
+/// Gets a share. Somebody who has the lock exclusively is about to remove the image, or has only
+/// looked whether anybody holds it: tried again for a while.
+fn share(file: &File, path: &Path) -> Result<bool> {
+    for _ in 0..TRIES {
+        match file.try_lock_shared() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => thread::sleep(NAP),
+            Err(TryLockError::Error(error)) => return Err(io_at("cannot lock", path, error)),
         }
     }
+    Ok(false)
+}
+
+fn going(path: &Path) -> Error {
+    let path = path.to_owned();
+    let why = "it is being removed".to_owned();
+    Error::Image { path, why }
 }
 
 fn open(path: &Path, create: bool) -> Result<File> {

@@ -314,6 +314,67 @@ fn a_node_without_a_folder_is_an_error_where_it_may_not_fall_back() {
     }
 }
 
+/// A small memory file system over `folder`; false where that isn't allowed.
+fn mount(folder: &Path) -> bool {
+    let mut command = std::process::Command::new("mount");
+    let command = command.args(["-t", "tmpfs", "-o", "size=16m,mode=700", "none"]);
+    let mounted = command.arg(folder).output();
+    let mounted = mounted.is_ok_and(|output| output.status.success());
+    if !mounted {
+        eprintln!("skipped: mounting a small tmpfs needs root");
+    }
+    mounted
+}
+
+#[test]
+fn a_node_that_runs_full_while_loading_falls_back() {
+    let case = Case::new(&[0, 1, 1]);
+    let node = case.node_dir(1);
+    if !mount(&node) {
+        return;
+    }
+    fs::create_dir(case.folder.path().join("env")).unwrap();
+    for strict in [false, true] {
+        let outcomes = Threads::run(&case.nodes, |mut end| {
+            let rank = end.rank(Group::WORLD);
+            let node = case.node_dir(1);
+            end.hook(move || {
+                // Its image is made, nothing has been written into it: somebody takes the room.
+                let images = fs::read_dir(&node).unwrap().count();
+                if rank == 1 && images > 0 && !node.join("filler").exists() {
+                    fs::write(node.join("filler"), vec![0; 32 << 20]).unwrap_err();
+                }
+            });
+            let settings = Settings {
+                node_dir: Some(case.node_dir(rank)),
+                strict,
+                ..case.settings.clone()
+            };
+            let loaded = load(&settings, &mut end, &mut || Ok(()));
+            loaded.map(|loaded| (loaded.image.is_some(), loaded.fell_back))
+        });
+        fs::remove_file(node.join("filler")).unwrap();
+        for (rank, outcome) in outcomes.iter().enumerate() {
+            match outcome {
+                Ok((image, fell_back)) if !strict => {
+                    assert_eq!((*image, fell_back.is_none()), (rank == 0, rank == 0));
+                }
+                Err(error) if strict => {
+                    let text = error.to_string();
+                    assert!(text.contains("No space left on device"), "{text}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        case.assert_nothing_left();
+    }
+    let unmounted = std::process::Command::new("umount")
+        .arg("-l")
+        .arg(&node)
+        .status();
+    assert!(unmounted.unwrap().success());
+}
+
 #[test]
 fn two_leaders_on_one_node_share_its_image() {
     // MPI says two nodes, the folder is one: as under `MPIR_CVAR_NOLOCAL`.

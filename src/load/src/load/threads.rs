@@ -77,6 +77,8 @@ pub(super) struct Threads {
     /// The node that each rank is on.
     nodes: Arc<Vec<u32>>,
     rooms: Vec<Arc<Room>>,
+    /// Called before each collective call.
+    hook: Option<Arc<dyn Fn() + Send + Sync>>,
     /// Groups are made under this: the same members get the same room.
     made: Arc<Mutex<BTreeMap<(Vec<u32>, usize), Arc<Room>>>>,
 }
@@ -92,6 +94,7 @@ impl Threads {
                 rank,
                 nodes: Arc::clone(&nodes),
                 rooms: vec![Arc::clone(&world)],
+                hook: None,
                 made: Arc::clone(&made),
             })
             .collect()
@@ -113,7 +116,15 @@ impl Threads {
         Arc::clone(&self.rooms[group.0 as usize])
     }
 
+    /// Has `hook` called before each collective call of this rank.
+    pub(super) fn hook(&mut self, hook: impl Fn() + Send + Sync + 'static) {
+        self.hook = Some(Arc::new(hook));
+    }
+
     fn all(&self, group: Group, part: &[u8], wait: &mut Wait<'_>) -> Result<Vec<Vec<u8>>> {
+        if let Some(hook) = &self.hook {
+            hook();
+        }
         self.room(group)
             .exchange(self.rank(group), part.to_vec(), wait)
     }
