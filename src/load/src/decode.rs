@@ -6,7 +6,6 @@
 //! while, for then the owner may be dead.
 
 use std::{
-    fs::File,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
@@ -15,7 +14,7 @@ use std::{
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::{
-    Error, Job, Result,
+    Job, Result,
     image::{
         Image,
         place::panicked,
@@ -251,16 +250,13 @@ impl<'a> Decode<'a> {
     }
 }
 
-/// Gives the room of compressed bytes back that are decoded: those before `offset`, or all.
-pub(crate) fn release(image: &Image, offset: Option<u64>) -> Result<()> {
+/// Gives the room of compressed bytes back that are decoded: those before `offset`. Never more:
+/// another job may be storing what lies behind.
+pub(crate) fn release(image: &Image, offset: u64) -> Result<()> {
     let path = image.dir().join(site::PACKED);
-    let file: File = site::open_file(&path)?;
-    let Some(offset) = offset else {
-        return Ok(file.set_len(0)?);
-    };
+    let file = site::open_file(&path)?;
     let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-    let len = i64::try_from(offset).map_err(|_| Error::Internal("offset".to_owned()))?;
-    if len > 0 {
+    if let Ok(len @ 1..) = i64::try_from(offset) {
         // A file system that can't make holes keeps them: the image is larger, not wrong.
         let _ = fallocate(&file, flags, 0, len);
     }

@@ -423,7 +423,7 @@ fn wanted(plan: &Plan, wants: Wants) -> Range<u64> {
     match (wants.hot, wants.cold) {
         (true, true) => 0..sizes.data_end,
         (true, false) => 0..sizes.load_end,
-        (false, true) => sizes.load_end..sizes.data_end,
+        (false, true) => sizes.cold_start..sizes.data_end,
         (false, false) => sizes.file_len..0,
     }
 }
@@ -468,14 +468,12 @@ fn wait_for(
 /// Compressed bytes that are no longer needed; the bundle, if cold entries come from there.
 fn tidy(plan: &Plan, image: &Image, direct: bool) -> Result<()> {
     match image.site().state().cold() {
-        Cold::Node => decode::release(image, Some(plan.sizes.load_end)),
-        _ if direct => Ok(()),
-        _ => {
-            // The one open of this node.
-            image.stored()?;
-            decode::release(image, None)
-        }
+        _ if direct => return Ok(()),
+        Cold::Node => {}
+        // The one open of this node.
+        _ => drop(image.stored()?),
     }
+    decode::release(image, plan.sizes.cold_start)
 }
 
 /// How a leader waits for a chunk: inside MPI where every rank has a core, else with naps.

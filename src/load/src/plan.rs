@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, Result,
     known::{self, Known, Source, Stamp},
+    nodes::nonce,
     room::{Need, Room},
 };
 
@@ -51,6 +52,8 @@ pub(crate) struct Sizes {
     pub(crate) hot_files: u64,
     /// Offset after the last entry that is needed before imports begin.
     pub(crate) load_end: u64,
+    /// Offset of the first entry that is not: what lies before is needed no more after the load.
+    pub(crate) cold_start: u64,
     /// Offset after the last entry.
     pub(crate) data_end: u64,
     /// Pages of the cold files of the largest group, in bytes.
@@ -89,6 +92,7 @@ impl Sizes {
             groups: index.groups(),
             code_len: header.code_len,
             load_end: layout::first_header(index),
+            cold_start: header.directory,
             data_end: header.directory,
             ..Self::default()
         };
@@ -102,6 +106,8 @@ impl Sizes {
             let early = is_early(index, &entry);
             if early {
                 sizes.load_end = sizes.load_end.max(entry.offset + entry.stored);
+            } else if entry.kind != Kind::Manifest as u8 {
+                sizes.cold_start = sizes.cold_start.min(entry.offset);
             }
             if entry.kind == Kind::Code as u8 {
                 sizes.hot_code += if early { entry.size } else { 0 };
@@ -126,7 +132,7 @@ impl Sizes {
 
     /// Compressed bytes of what is not needed before imports begin.
     pub(crate) fn cold_len(&self) -> u64 {
-        self.data_end - self.load_end
+        self.data_end - self.cold_start
     }
 
     /// What an image needs: what lies there when the load is done and the largest group has been
@@ -198,6 +204,8 @@ pub(crate) struct Plan {
     receipt: Option<Vec<u8>>,
     /// Tells this state of the bundle from another, on root.
     stamp: Option<Stamp>,
+    /// Tells this run from others that write to the same receipt.
+    pub(crate) run: String,
 }
 
 /// What root alone has.
@@ -256,6 +264,7 @@ impl Plan {
             manifest: known.manifest,
             receipt: receipt.map(bytes_of).transpose()?,
             stamp,
+            run: format!("{:016x}", nonce()),
         };
         Ok((plan, Opened { file, head }))
     }

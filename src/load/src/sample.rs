@@ -257,6 +257,9 @@ pub(crate) fn write(path: &Path, original: &Path, shape: Shape) {
             b"pass\n",
         );
     }
+    // Placed before imports begin, although cold ones lie before it.
+    let late = content(5, shape.file_len);
+    making.add("share/late.so", Kind::File, 0, Some(0), &late);
     let modules = (shape.hot_blocks + shape.cold_blocks) * MODULES;
     for module in 0..modules {
         let flags = ENTRY_SOURCE | ENTRY_LAZY;

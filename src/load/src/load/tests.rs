@@ -104,7 +104,7 @@ fn what_is_hot_is_in_place_and_the_rest_comes_on_demand() {
     assert!(image.is_placed(0));
     assert!(!image.tree().join("lib/site-packages/g0").exists());
     let count = loaded.job.count();
-    assert_eq!(count.load_entries.load(Ordering::Relaxed), 23);
+    assert_eq!(count.load_entries.load(Ordering::Relaxed), 24);
     assert_eq!(count.demand_entries.load(Ordering::Relaxed), 0);
 
     let cold = SMALL.hot_blocks * MODULES;

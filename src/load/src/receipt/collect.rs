@@ -110,7 +110,7 @@ pub(crate) fn report(
             bytes: value("load_bytes"),
             phases: clock.phases.clone(),
         },
-        node: leads.then(|| node(rank, filled)),
+        node: leads.then(|| node(rank, plan, filled)),
     };
     let bytes = serde_json::to_vec(&part).map_err(|error| Error::Internal(error.to_string()))?;
     let parts = patience.collective("all ranks to report", Pace::Sleep, |wait| {
@@ -143,9 +143,10 @@ pub(crate) fn report(
     Ok(())
 }
 
-fn node(leader: u32, filled: &Filled) -> Node {
+fn node(leader: u32, plan: &Plan, filled: &Filled) -> Node {
     let mut node = Node {
         version: VERSION,
+        run: plan.run.clone(),
         name: node_name(),
         leader,
         attached: filled.attached,
@@ -192,6 +193,7 @@ fn whole(transport: &dyn Transport, plan: &Plan, filled: &Filled, parts: Vec<Par
     Receipt {
         version: VERSION,
         writer: concat!("pybundle ", env!("CARGO_PKG_VERSION")).to_owned(),
+        run: plan.run.clone(),
         time: now.map_or(0, |now| now.as_secs()),
         bundle: Bundle {
             identity: plan.identity().to_string(),

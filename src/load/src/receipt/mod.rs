@@ -33,6 +33,8 @@ pub struct Receipt {
     pub version: u32,
     /// The program that wrote it, as in `pybundle 0.1.0`.
     pub writer: String,
+    /// Tells this run from others with a receipt of the same name.
+    pub run: String,
     /// When the load began, in seconds since 1970.
     pub time: u64,
     /// What was loaded.
@@ -103,6 +105,8 @@ pub struct RankLoad {
 pub struct Node {
     /// Version of this form, for parts that lie in a file of their own.
     pub version: u32,
+    /// The run that it belongs to.
+    pub run: String,
     /// Its name.
     pub name: String,
     /// The lowest rank on it.
@@ -158,6 +162,10 @@ impl Receipt {
                 continue;
             }
             let part: Node = parse(&path)?;
+            // Of an earlier run, on other nodes.
+            if part.run != receipt.run {
+                continue;
+            }
             let known = receipt
                 .nodes
                 .iter_mut()
