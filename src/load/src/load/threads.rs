@@ -71,6 +71,9 @@ impl Room {
     }
 }
 
+/// Rooms by members and by how many groups each of them had before.
+type Rooms = BTreeMap<(Vec<u32>, usize), Arc<Room>>;
+
 /// One rank's end.
 pub(super) struct Threads {
     rank: u32,
@@ -80,7 +83,7 @@ pub(super) struct Threads {
     /// Called before each collective call.
     hook: Option<Arc<dyn Fn() + Send + Sync>>,
     /// Groups are made under this: the same members get the same room.
-    made: Arc<Mutex<BTreeMap<(Vec<u32>, usize), Arc<Room>>>>,
+    made: Arc<Mutex<Rooms>>,
 }
 
 impl Threads {
@@ -197,7 +200,10 @@ impl Transport for Threads {
         if color < 0 {
             return Ok(None);
         }
-        let members: Vec<u32> = same.iter().map(|part| part[2] as u32).collect();
+        let members: Vec<u32> = same
+            .iter()
+            .map(|part| u32::try_from(part[2]).unwrap())
+            .collect();
         let number = self.rooms.len();
         let mut made = self.made.lock().unwrap();
         let known = made.entry((members.clone(), number));
