@@ -182,7 +182,9 @@ impl State {
         let folder = index.find_folder(folder)?;
         let stem = file.split(|&byte| byte == b'.').next()?;
         // A package's code is known under its own name, not as `__init__` in its folder.
-        let init = (stem == b"__init__").then(|| self.own_init(folder)).flatten();
+        let init = (stem == b"__init__")
+            .then(|| self.own_init(folder))
+            .flatten();
         let Found::Module(row, module) = init.or_else(|| self.find_in(folder, stem))? else {
             return None;
         };
