@@ -6,26 +6,23 @@
 //! chunk itself. When the status says that root could not read on, nothing follows.
 
 use std::{
-    fs::File,
     ops::Range,
-    os::unix::fs::FileExt,
     sync::{
         Arc,
-        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+        mpsc::{self, Receiver, RecvTimeoutError},
     },
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use memmap2::MmapMut;
 use pybundle_bundle::Index;
 
 use crate::{
-    Error, Job, Result,
-    error::io_at,
-    image::{Image, site, state::Cold},
-    patience::Patience,
+    Error, Result,
+    patience::{Patience, TICK},
     read,
+    store::{Store, put_away},
     transport::{Group, Pace, Transport},
 };
 
@@ -34,9 +31,6 @@ pub(crate) const CHUNK: usize = 8 << 20;
 
 /// Chunks in flight in each leader.
 const RING: usize = 3;
-
-/// Longest time between two looks at a signal.
-const TICK: Duration = Duration::from_millis(100);
 
 const GOOD: u32 = 0;
 const BAD: u32 = 1;
@@ -65,8 +59,10 @@ pub(crate) fn chunks(bytes: &Range<u64>) -> Range<u64> {
 /// One of the ring's buffers.
 pub(crate) struct Chunk {
     memory: MmapMut,
-    number: u64,
-    len: usize,
+    /// Its number.
+    pub(crate) number: u64,
+    /// Bytes in use.
+    pub(crate) len: usize,
 }
 
 impl Chunk {
@@ -85,7 +81,8 @@ impl Chunk {
         &mut self.memory[..self.len]
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// The bytes in use.
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.memory[..self.len]
     }
 }
@@ -131,18 +128,6 @@ impl Header {
             len: word(len),
         }
     }
-}
-
-/// What a leader does with the chunks.
-pub(crate) struct Store<'a> {
-    /// The image.
-    pub(crate) image: &'a Image,
-    /// Told at once when the image can't get what it must.
-    pub(crate) job: &'a Job,
-    /// Bytes of the bundle that it needs.
-    pub(crate) bytes: Range<u64>,
-    /// Those before this offset must get in; those after may be left in the bundle.
-    pub(crate) must: u64,
 }
 
 /// How a transfer ended on this rank.
@@ -303,87 +288,6 @@ impl Source {
                 }
             }
         }
-    }
-}
-
-/// Stores chunks into the image and gives them back to the ring.
-fn put_away(
-    store: Option<Store<'_>>,
-    chunks: &Receiver<Chunk>,
-    free: &Sender<Chunk>,
-) -> Result<()> {
-    let mut storing = store.map(Storing::open).transpose();
-    while let Ok(chunk) = chunks.recv() {
-        let failed = match &mut storing {
-            Ok(Some(storing)) => storing.put(&chunk).inspect_err(|error| {
-                storing.store.job.fail(error.is_local());
-                storing.store.image.site().state().step();
-            }),
-            _ => Ok(()),
-        };
-        if let Err(error) = failed {
-            storing = Err(error);
-        }
-        // Without a taker the transfer is over.
-        let _ = free.send(chunk);
-    }
-    if let Ok(Some(storing)) = &storing {
-        storing.finish();
-    }
-    storing.map(drop)
-}
-
-struct Storing<'a> {
-    store: Store<'a>,
-    file: File,
-    /// The node has no room for more: what may be left in the bundle stays there.
-    full: bool,
-    end: u64,
-}
-
-impl<'a> Storing<'a> {
-    fn open(store: Store<'a>) -> Result<Self> {
-        let path = store.image.dir().join(site::PACKED);
-        let file = site::open_file(&path)?;
-        let end = store.bytes.start;
-        Ok(Self {
-            store,
-            file,
-            full: false,
-            end,
-        })
-    }
-
-    fn put(&mut self, chunk: &Chunk) -> Result<()> {
-        let (image, wanted) = (self.store.image, &self.store.bytes);
-        let state = image.site().state();
-        let offset = chunk_offset(chunk.number);
-        let end = (offset + chunk.len as u64).min(wanted.end);
-        let start = offset.max(wanted.start).min(end);
-        // Another job may have been quicker.
-        let known = end <= self.store.must && state.received() >= end;
-        if start < end && !self.full && !known {
-            let bytes = &chunk.bytes()[(start - offset) as usize..(end - offset) as usize];
-            match self.file.write_all_at(bytes, start) {
-                Ok(()) => {}
-                Err(_) if start >= self.store.must => self.full = true,
-                Err(error) => {
-                    let path = image.dir().join(site::PACKED);
-                    return Err(io_at("cannot write", &path, error));
-                }
-            }
-        }
-        self.end = end;
-        state.set_received(end);
-        Ok(())
-    }
-
-    /// Settles where cold entries are read from.
-    fn finish(&self) {
-        let wanted = &self.store.bytes;
-        let all = !self.full && self.end >= wanted.end && wanted.end > self.store.must;
-        let cold = if all { Cold::Node } else { Cold::Bundle };
-        self.store.image.site().state().set_cold(cold);
     }
 }
 

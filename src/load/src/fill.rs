@@ -1,7 +1,6 @@
 //! The part of a load in which bytes move: root reads, leaders receive, all ranks decode.
 
 use std::{
-    ops::Range,
     sync::{
         Arc,
         mpsc::{self, Receiver, RecvTimeoutError},
@@ -14,11 +13,10 @@ use nix::{
     fcntl::{PosixFadviseAdvice, posix_fadvise},
     unistd::{SysconfVar, sysconf},
 };
-use pybundle_bundle::Index;
 
 use crate::{
     Error, Image, Job, Result, Settings,
-    broadcast::{Store, Transfer, Transferred},
+    broadcast::{Transfer, Transferred},
     decode::{self, Decode},
     image::{
         code,
@@ -32,7 +30,9 @@ use crate::{
     plan::{Opened, Plan},
     read,
     receipt::Clock,
+    store::Store,
     transport::{Group, Pace, Transport},
+    way::{Source, Way, wanted},
 };
 
 /// What this rank has after the bytes have moved.
@@ -55,30 +55,25 @@ pub(crate) struct Filled {
 
 impl Filled {
     /// Keeps this rank's first error; the other ranks of the node need not wait for it.
-    fn fail(&mut self, error: Error) {
+    pub(crate) fn fail(&mut self, error: Error) {
         self.job.fail(error.is_local());
         self.failed.get_or_insert(error);
     }
 }
 
-/// The bytes that somebody needs, and the group in which they move.
-struct Way {
-    group: Option<Group>,
-    bytes: Range<u64>,
-    head: Option<Vec<u8>>,
-}
-
-/// Root's file, and the index it must agree with.
-type Source = (fs_err::File, Option<Arc<Index<Vec<u8>>>>);
-
 /// A load under way, as one rank sees it.
-struct Fill<'a, 'p> {
+pub(crate) struct Fill<'a, 'p> {
     settings: &'a Settings,
-    transport: &'a mut dyn Transport,
-    patience: &'a mut Patience<'p>,
-    plan: &'a Plan,
-    wants: Wants,
-    filled: Filled,
+    /// How it talks to the others.
+    pub(crate) transport: &'a mut dyn Transport,
+    /// How it waits.
+    pub(crate) patience: &'a mut Patience<'p>,
+    /// What root has told.
+    pub(crate) plan: &'a Plan,
+    /// What its node does without.
+    pub(crate) wants: Wants,
+    /// What it has so far.
+    pub(crate) filled: Filled,
 }
 
 /// Moves and decodes. Collective over all ranks.
@@ -139,90 +134,6 @@ pub(crate) fn fill(
 }
 
 impl Fill<'_, '_> {
-    /// Who takes part in the transfer, what moves in it, and the index for those who need it.
-    fn find_way(&mut self, opened: Option<Opened>) -> Result<(Way, Option<Source>)> {
-        let what = "the leaders of the nodes";
-        let (plan, wants) = (self.plan, self.wants);
-        let rank = self.transport.rank(Group::WORLD);
-        let color = (rank == 0 || wants.hot || wants.cold).then_some(0);
-        let group = self.collective(what, |transport, wait| {
-            transport.split(Group::WORLD, color, rank, wait)
-        })?;
-        let mut way = Way {
-            group,
-            bytes: 0..0,
-            head: None,
-        };
-        let source = |opened: Option<Opened>| {
-            let Opened { file, head } = opened?;
-            Some((file, head.map(|head| Arc::new(head.index))))
-        };
-        let Some(group) = group else {
-            return Ok((way, source(opened)));
-        };
-        let lowest = |fill: &mut Self, code: u64, sign: i64| -> Result<u64> {
-            let code = code.cast_signed() * sign;
-            let lowest =
-                fill.collective(what, |transport, wait| transport.lowest(group, code, wait))?;
-            Ok(lowest.code.unsigned_abs())
-        };
-        let bytes = wanted(plan, wants);
-        // The directory travels too if the bytes before it do: all of the bundle is compared.
-        let end = if wants.cold {
-            plan.sizes.file_len
-        } else {
-            bytes.end
-        };
-        let start = lowest(self, bytes.start, 1)?;
-        let end = lowest(self, end, -1)?;
-        let index_wanted = lowest(self, u64::from(wants.hot), -1)? != 0;
-        if start >= end {
-            return Ok((way, source(opened)));
-        }
-        let (opened, ready) = self.read_head(opened);
-        let mut ready = [u8::from(ready)];
-        self.collective(what, |transport, wait| {
-            transport.broadcast(group, 0, &mut ready, wait)
-        })?;
-        if ready == [0] {
-            self.filled.job.fail(false);
-            return Ok((way, None));
-        }
-        way.bytes = start..end;
-        if index_wanted {
-            let len = (plan.sizes.index_len + plan.sizes.manifest_len) as usize;
-            let mut head = match opened.as_ref().and_then(|opened| opened.head.as_ref()) {
-                Some(head) => [head.index.bytes(), &head.manifest_bytes].concat(),
-                None => vec![0; len],
-            };
-            self.collective("the index", |transport, wait| {
-                transport.broadcast(group, 0, &mut head, wait)
-            })?;
-            way.head = Some(head);
-        }
-        Ok((way, source(opened)))
-    }
-
-    /// Root reads index and manifest, unless it has; true if this rank can go on.
-    fn read_head(&mut self, opened: Option<Opened>) -> (Option<Opened>, bool) {
-        let Some(opened) = opened else {
-            return (None, true);
-        };
-        let plan = self.plan.clone();
-        let read = move || opened.read(&plan);
-        match self.patience.beside("the index to be read", read) {
-            Ok(opened) => {
-                let sizes = &self.plan.sizes;
-                self.filled.head_len = sizes.index_len + sizes.manifest_len;
-                (Some(opened), true)
-            }
-            Err(error) => {
-                self.filled.fail(error);
-                (None, false)
-            }
-        }
-    }
-
     /// Opens the node's image: its leader writes the index first, the others wait for it. `None`
     /// if another rank of the node has failed.
     fn open_image(&mut self, site: Site, head: Option<&[u8]>) -> Result<Option<Arc<Image>>> {
@@ -401,30 +312,6 @@ impl Fill<'_, '_> {
             pace: pace(ranks),
         };
         transfer.run(self.transport, self.patience)
-    }
-
-    fn collective<R>(
-        &mut self,
-        what: &'static str,
-        call: impl FnOnce(
-            &mut dyn Transport,
-            &mut crate::transport::Wait<'_>,
-        ) -> crate::transport::Result<R>,
-    ) -> Result<R> {
-        let transport = &mut *self.transport;
-        self.patience
-            .collective(what, Pace::Sleep, |wait| call(transport, wait))
-    }
-}
-
-/// The bytes of the bundle that a node wants; an empty range far behind its end if none.
-fn wanted(plan: &Plan, wants: Wants) -> Range<u64> {
-    let sizes = &plan.sizes;
-    match (wants.hot, wants.cold) {
-        (true, true) => 0..sizes.data_end,
-        (true, false) => 0..sizes.load_end,
-        (false, true) => sizes.cold_start..sizes.data_end,
-        (false, false) => sizes.file_len..0,
     }
 }
 

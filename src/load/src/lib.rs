@@ -12,13 +12,14 @@
 //! | [`transport`] | how ranks talk: one process, or MPI through a plug-in |
 //! | [`mod@load`] | the sequence of collective calls, in one function |
 //! | `plan`, `nodes`, `folder`, `room` | what to load, which ranks share an image, where it lies |
-//! | `fill`, `read`, `broadcast`, `decode` | bytes: read by root, received by leaders, decoded by all |
+//! | `fill`, `way`, `read`, `broadcast`, `store`, `decode` | bytes: read by root, received by leaders, decoded by all |
 //! | [`image`] | what lies on a node: creating, attaching, placing, removing |
 //! | [`job`] | what one rank counts while its program runs |
 //! | [`receipt`] | the report of a run |
 
 mod agree;
 mod broadcast;
+mod counters;
 mod decode;
 pub mod environment;
 pub mod error;
@@ -36,11 +37,14 @@ pub mod receipt;
 mod room;
 #[cfg(test)]
 mod sample;
+mod store;
 pub mod transport;
+mod way;
 
+pub use counters::Counters;
 pub use environment::Settings;
 pub use error::{Error, Interrupted, Result};
 pub use image::{Image, Mapping};
-pub use job::{Counters, Facts, Job};
+pub use job::{Facts, Job};
 pub use load::{Loaded, Tick, load};
 pub use receipt::Receipt;

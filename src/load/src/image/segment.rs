@@ -21,7 +21,7 @@ use std::{
 
 use memmap2::{Advice, Mmap, MmapMut, MmapOptions, MmapRaw};
 
-use crate::job::Counters;
+use crate::Counters;
 
 /// A file of the image, mapped read-only.
 #[derive(Debug)]
