@@ -58,12 +58,16 @@ def test_ranks_leave_the_environment_alone(
     report = tmp_path / "counts.json"
     ranks = counted(w2_runner, wheel_mpi, 4, program, [w2.folder], report)
     assert len(ranks) == 4
+    opened = []
     for process in ranks:
         phase = process.phase("program")
         assert phase.below == [0], [path for path in phase.paths if str(w2.folder) in path][:20]
         before = process.phases[0].opened
-        opened = [path for path in before if str(ours) in path and "/pybundle/" in path]
-        assert 1 <= len(opened) <= 4, opened
+        opened.append([path for path in before if str(ours) in path and "/pybundle/" in path])
+    opened.sort(key=len)
+    # One rank of the node copies the package into the image, for children.
+    assert all(1 <= len(files) <= 4 for files in opened[:-1]), opened
+    assert len(opened[-1]) <= 12, opened[-1]
     # The counter does see what plain Python does.
     env = clean_environment()
     plain = counter.count([w2.python, program], below=[w2.folder], env=env).with_phase("program")
@@ -74,9 +78,11 @@ def test_a_module_costs_no_operation_anywhere(
     small_runner: Runner, wheel_mpi: Mpi, tmp_path: Path
 ) -> None:
     program = tmp_path / "program.py"
+    # The first import reads the names in folders that aren't ours, the script's own among them.
     program.write_text(
-        f"{counter.MARK}\nmark('program')\nimport plain, shapes.area.round\nmark('end')\n"
+        f"{counter.MARK}\nimport fast\nmark('program')\nimport plain, shapes.area.round\nmark('end')\n"
     )
+    small_runner.run("--keep", "--all-files", "-c", "import fast").check()
     for process in counted(small_runner, wheel_mpi, 2, program, [], tmp_path / "counts.json"):
         phase = process.phase("program")
         assert phase.operations == 0, phase.paths
@@ -91,7 +97,7 @@ def test_no_python_function_of_ours_runs_during_an_import(
         "import sys\nseen = []\n"
         "def profile(frame, event, argument):\n"
         "    seen.append((event, frame.f_code.co_filename, frame.f_code.co_name))\n"
-        "sys.setprofile(profile)\nimport plain, shapes.area.round, fast.tally\n"
+        "sys.setprofile(profile)\nimport plain, shapes.area.round, fast\n"
         "sys.setprofile(None)\n"
         "files = {name for event, name, _ in seen if event == 'call'}\n"
         "assert any(name.endswith('shapes/__init__.py') for name in files), files\n"
@@ -143,7 +149,7 @@ def test_the_receipt_says_who_did_what(w2_runner: Runner, wheel_mpi: Mpi, tmp_pa
     (node,) = report["nodes"]
     ranks = [rank["counts"] for rank in node["ranks"]]
     assert len(ranks) == 4
-    decoded = [rank["load_bytes"] + rank["demand_bytes"] for rank in ranks]
+    decoded = [rank["load_bytes"] for rank in ranks]
     assert sum(decoded) > 50_000_000
     assert max(decoded) <= 0.4 * sum(decoded), decoded
     assert all(rank["modules_from_memory"] > 500 for rank in ranks)

@@ -48,7 +48,7 @@ fn fill(boot: &Path, package: &Path, cache_tag: &str) -> io::Result<()> {
         let source = Path::new(text)
             .extension()
             .is_some_and(|extension| extension == "py");
-        if source || text.starts_with("_native.") {
+        if source || (text.starts_with("_native.") && text.ends_with(".so")) {
             fs::copy(entry.path(), copy.join(&name))?;
         } else if text.starts_with("_mpi_") {
             // Only ranks of a job that a child starts need it.
