@@ -15,7 +15,7 @@
 //! | `groups` | what is placed together? |
 //! | `modules` | what does each import find? |
 //! | [`compile`], [`marshal`], `code` | what is its bytecode? |
-//! | `draft`, `write`, `pipeline` | in which order, and into the file |
+//! | `draft`, `write`, `pipeline`, `target` | in which order, and into the file |
 //! | `stages` | all of them, one after another |
 
 pub mod compile;
@@ -41,6 +41,7 @@ mod roots;
 mod scan;
 mod site;
 mod stages;
+mod target;
 mod write;
 
 pub use error::{Error, Result};

@@ -23,7 +23,8 @@ use crate::{
     roots::{Roots, join},
     scan::{Rules, Scanner, Tree, What, is_host},
     site::Site,
-    write::{self, Target},
+    target::Target,
+    write,
 };
 
 /// No source takes longer to compile.

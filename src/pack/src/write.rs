@@ -1,107 +1,16 @@
-//! The bundle's file: written under a temporary name beside its place, then renamed.
+//! The bundle's bytes: many threads read and compress, one writes in order.
 
-use std::{
-    ffi::OsString,
-    io::{self, ErrorKind},
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use fs_err as fs;
 use pybundle_bundle::{
-    Draft, Head, Manifest, Writer,
+    Draft, Manifest, Writer,
     writer::{Compressor, Written},
 };
 
 use crate::{
     Error, Phase, Progress, Result, code::Block, content, draft::Source, pipeline, scan::Tree,
+    target::Target,
 };
-
-/// A place for a bundle.
-pub(crate) struct Target {
-    /// Where it goes: absolute, symlinks resolved.
-    path: PathBuf,
-}
-
-impl Target {
-    /// Checks that a bundle can be written to `path`: its folder exists, and what is there, if
-    /// anything, is a bundle (whole or not) or an empty file.
-    ///
-    /// # Errors
-    /// [`Error::Occupied`], [`Error::Io`].
-    pub(crate) fn new(path: &Path) -> Result<Self> {
-        let occupied = || Error::Occupied {
-            path: path.to_owned(),
-        };
-        match fs::File::open(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let name = path.file_name().ok_or_else(occupied)?;
-                let folder = path
-                    .parent()
-                    .filter(|folder| !folder.as_os_str().is_empty());
-                let folder = fs::canonicalize(folder.unwrap_or(Path::new(".")))?;
-                return Ok(Self {
-                    path: folder.join(name),
-                });
-            }
-            Err(error) => return Err(error.into()),
-            Ok(mut file) => {
-                let metadata = file.metadata()?;
-                if !metadata.is_file() {
-                    return Err(occupied());
-                }
-                if metadata.len() > 0
-                    && let Err(pybundle_bundle::Error::NotABundle { .. }) = Head::read(&mut file)
-                {
-                    return Err(occupied());
-                }
-            }
-        }
-        Ok(Self {
-            path: fs::canonicalize(path)?,
-        })
-    }
-
-    /// Where the bundle goes.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Creates the temporary file.
-    fn create(&self) -> io::Result<(fs::File, Temporary)> {
-        let mut name = OsString::from(".");
-        name.push(self.path.file_name().unwrap_or_default());
-        name.push(format!(".{}.partial", std::process::id()));
-        let path = self.path.with_file_name(name);
-        let file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&path)?;
-        Ok((file, Temporary(Some(path))))
-    }
-}
-
-/// Removes the file unless it was put in place.
-struct Temporary(Option<PathBuf>);
-
-impl Temporary {
-    fn put(mut self, place: &Path) -> io::Result<()> {
-        if let Some(path) = &self.0 {
-            fs::rename(path, place)?;
-            self.0 = None;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            // The error that is being reported is the one that matters.
-            let _ = fs::remove_file(path);
-        }
-    }
-}
 
 /// What is to be written.
 pub(crate) struct Content<'a> {
@@ -128,7 +37,7 @@ pub(crate) fn write(
     jobs: usize,
     progress: &dyn Progress,
 ) -> Result<Written> {
-    let (file, temporary) = target.create()?;
+    let (file, partial) = target.create()?;
     let mut writer = Writer::new(file, content.draft, content.manifest)?;
     let size = |source: &Source| match *source {
         Source::Tree(position) => content.tree.size(position),
@@ -164,41 +73,7 @@ pub(crate) fn write(
             }
         },
     )?;
-    let (_, written) = writer.finish()?;
-    temporary.put(target.path())?;
+    let (file, written) = writer.finish()?;
+    partial.put(&file, target.path())?;
     Ok(written)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_bundles_are_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
-        assert!(Target::new(&path).is_ok());
-        fs::write(&path, b"").unwrap();
-        assert!(Target::new(&path).is_ok());
-        fs::write(&path, b"something else").unwrap();
-        assert!(matches!(Target::new(&path), Err(Error::Occupied { .. })));
-        assert!(matches!(
-            Target::new(folder.path()),
-            Err(Error::Occupied { .. })
-        ));
-        assert!(matches!(
-            Target::new(&folder.path().join("no/x")),
-            Err(Error::Io(_))
-        ));
-    }
-
-    #[test]
-    fn a_temporary_file_is_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let target = Target::new(&folder.path().join("x")).unwrap();
-        let (_, temporary) = target.create().unwrap();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        drop(temporary);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-    }
 }
