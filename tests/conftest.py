@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
 
 import pytest
-from support import built, counter, environments, mpis, process, pythons
+from support import built, counter, environments, leftovers, mpis, process, pythons
 from support.environments import Environment
 from support.mpis import Mpi
 from support.pythons import Python
@@ -87,6 +88,14 @@ def fscount() -> Path:
 def count(fscount: Path) -> Callable[..., counter.Counts]:
     """Runs a program and counts its file operations."""
     return counter.count
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_segments_left() -> Iterator[None]:
+    """Remove what killed ranks leave in memory: it would add up over many runs."""
+    before = leftovers.segments()
+    yield
+    leftovers.remove(leftovers.segments() - before)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

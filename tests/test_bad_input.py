@@ -38,7 +38,7 @@ def refused(runner: Runner, mpi: Mpi | None, says: str, **options: object) -> st
     assert re.search(says, result.stderr), f"expected {says!r} in {result}"
     assert result.stderr.count("error: ") == 1, result
     assert "panicked" not in result.stderr, result
-    assert runner.left() in ([], ["pybundle-%d/lock" % os.getuid()]), runner.left()
+    assert runner.left() in ([], [f"pybundle-{os.getuid()}/lock"]), runner.left()
     return result.stderr
 
 

@@ -18,10 +18,13 @@ from mpi4py import MPI
 import re, sys
 MPI.COMM_WORLD.Barrier()
 size = rss = pss = 0
+ours = r"(\\S+ +){5}/\\S*pybundle-\\d+/\\S+/code$"
 for part in re.split(r"(?m)^(?=[0-9a-f]+-[0-9a-f]+ )", open("/proc/self/smaps").read()):
-    if re.match(r"\\S+ \\S+ \\S+ \\S+ \\S+ +/\\S*pybundle-\\d+/\\S+/code$", part.partition("\\n")[0]):
+    if re.match(ours, part.partition("\\n")[0]):
         numbers = dict(re.findall(r"(?m)^(\\w+): +(\\d+) kB", part))
-        size, rss, pss = (a + int(numbers[b]) for a, b in zip((size, rss, pss), ("Size", "Rss", "Pss")))
+        size += int(numbers["Size"])
+        rss += int(numbers["Rss"])
+        pss += int(numbers["Pss"])
 sys.stdout.write(f"memory {size} {rss} {pss}\\n")
 sys.stdout.flush()
 MPI.COMM_WORLD.Barrier()
@@ -80,7 +83,8 @@ def test_a_module_costs_no_operation_anywhere(
     program = tmp_path / "program.py"
     # The first import reads the names in folders that aren't ours, the script's own among them.
     program.write_text(
-        f"{counter.MARK}\nimport fast\nmark('program')\nimport plain, shapes.area.round\nmark('end')\n"
+        f"{counter.MARK}\nimport fast\n"
+        "mark('program')\nimport plain, shapes.area.round\nmark('end')\n"
     )
     small_runner.run("--keep", "--all-files", "-c", "import fast").check()
     for process in counted(small_runner, wheel_mpi, 2, program, [], tmp_path / "counts.json"):

@@ -1,4 +1,4 @@
-"""``python -m pybundle COMMAND``: what needs a running Python is done here, the rest is the binary's."""
+"""``python -m pybundle COMMAND``: what needs Python is done here, the rest is the binary's."""
 
 import sys
 

@@ -13,7 +13,8 @@ NAME = "pybundle.pth"
 #: Costs one look at the environment when ``PYBUNDLE`` is not set. A broken installation of ours
 #: must not break the environment's Python, so nothing but our own module is imported.
 LINE = (
-    "import os; os.environ.get('PYBUNDLE') and __import__('pybundle._site', fromlist=['arm']).arm()\n"
+    "import os; os.environ.get('PYBUNDLE') and "
+    "__import__('pybundle._site', fromlist=['arm']).arm()\n"
 )
 
 USAGE = "usage: pybundle site (install | remove | status) ENV"

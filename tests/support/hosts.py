@@ -113,8 +113,19 @@ def _make(name: str, address: str, folder: Path) -> subprocess.Popen[bytes]:
         f" && mount --bind {folder}/hosts /etc/hosts && echo ready && exec sleep infinity"
     )
     holder = subprocess.Popen(
-        ["nsenter", f"--net=/run/netns/{name}", "unshare", "-u", "-m", "-i"]
-        + ["--propagation", "private", "sh", "-c", setup],
+        [
+            "nsenter",
+            f"--net=/run/netns/{name}",
+            "unshare",
+            "-u",
+            "-m",
+            "-i",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            setup,
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
     )

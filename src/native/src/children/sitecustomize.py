@@ -1,4 +1,4 @@
-"""Attaches a child of a pybundle run to its node image, then gives way to the next sitecustomize."""
+"""Attaches a child of a run to its node image, then gives way to the next sitecustomize."""
 
 
 def _attach(boot):

@@ -33,7 +33,7 @@ def main(dump):
             if not inside:
                 return os.path.join(folder, path) if path else folder
             if path == inside or path.startswith(inside + "/"):
-                return folder + path[len(inside):]
+                return folder + path[len(inside) :]
         raise AssertionError(path)
 
     ours = {(real(row["folder"]), row["name"]): row for row in dump["modules"]}
