@@ -97,7 +97,10 @@ def test_newer_format(small_runner: Runner, wheel_mpi: Mpi, tmp_path: Path) -> N
 def test_flipped_bytes_of_what_is_read_first(
     small_runner: Runner, wheel_mpi: Mpi, tmp_path: Path
 ) -> None:
-    """Index, manifest, a header, a code block, the directory: before any import."""
+    """Index, manifest, a header, a code block, the directory: before any import.
+
+    A process alone reads no headers and no directory, so these two are tried with ranks.
+    """
     data = small_runner.bundle.read_bytes()
     index = data.index(b"\x89pybndl\n")
     header = data.index(b"PK\x03\x04", data.index(b"META-INF/pybundle/code/", index + 4096) - 64)
@@ -110,8 +113,8 @@ def test_flipped_bytes_of_what_is_read_first(
     }
     for name, place in places.items():
         runner = damaged(small_runner, tmp_path, flip(place))
-        message = refused(runner, None, "corrupt|SHA-256|differ|decode")
-        assert message, name
+        mpi = None if name in ("index", "manifest", "code") else wheel_mpi
+        refused(runner, mpi, "corrupt|SHA-256|differ|decode")
     refused(damaged(small_runner, tmp_path, flip(places["code"])), wheel_mpi, "SHA-256|corrupt")
 
 

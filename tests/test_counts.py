@@ -33,11 +33,13 @@ MPI.COMM_WORLD.Barrier()
 
 @pytest.fixture
 def w2_runner(w2: Environment, tmp_path: Path) -> Runner:
+    (tmp_path / "node").mkdir()
     return bundles.runner(w2, tmp_path / "node")
 
 
 @pytest.fixture
 def small_runner(small: Environment, tmp_path: Path) -> Runner:
+    (tmp_path / "node").mkdir()
     return bundles.runner(small, tmp_path / "node")
 
 
@@ -83,7 +85,7 @@ def test_a_module_costs_no_operation_anywhere(
     program = tmp_path / "program.py"
     # The first import reads the names in folders that aren't ours, the script's own among them.
     program.write_text(
-        f"{counter.MARK}\nimport fast\n"
+        f"{counter.MARK}\nimport fast, math\n"
         "mark('program')\nimport plain, shapes.area.round\nmark('end')\n"
     )
     small_runner.run("--keep", "--all-files", "-c", "import fast").check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ sys.stdout.write(f"{world.rank} of {world.size}\\n")
 
 def test_every_python(each_python: Python, environment, tmp_path: Path) -> None:
     core = environment("core", each_python)
+    (tmp_path / "node").mkdir()
     runner = bundles.runner(core, tmp_path / "node")
     command = runner.python.parent / "pybundle"
     assert run([command, "verify", runner.bundle]).check().stdout.startswith("ok: ")
@@ -37,6 +39,7 @@ def test_every_python(each_python: Python, environment, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ranks", [1, 2, 4, 8])
 def test_every_mpi(ranks: int, mpi: Mpi, python: Python, environment, tmp_path: Path) -> None:
+    (tmp_path / "node").mkdir()
     if mpi.mpi4py:
         runner = bundles.runner(environment("core", python), tmp_path / "node")
         program = PROGRAM
@@ -45,4 +48,4 @@ def test_every_mpi(ranks: int, mpi: Mpi, python: Python, environment, tmp_path: 
         program = "import fast, sys; sys.stdout.write('1\\n')"
     result = runner.launch(mpi, ranks, ["-c", program], timeout=120).check()
     assert len(result.stdout.splitlines()) == ranks, result
-    assert runner.left() in ([], ["pybundle-0/lock"]), runner.left()
+    assert runner.left() in ([], [f"pybundle-{os.getuid()}/lock"]), runner.left()

@@ -13,8 +13,8 @@ from support.mpis import Mpi
 from support.process import run
 
 PROGRAM = """
-import fast.tally, shapes, socket
-print(socket.gethostname(), fast.tally.__file__)
+import fast, shapes, socket
+print(socket.gethostname(), fast.__file__)
 """
 
 
