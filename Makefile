@@ -7,6 +7,8 @@ TOOLS := .venv/.complete
 # What the tools see must not depend on an environment that happens to be active.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Links the extension's unit tests without libpython, which many Pythons don't have.
+export PYO3_BUILD_EXTENSION_MODULE := 1
 
 .PHONY: help demo test test-all test-rust test-python build lint bench clean
 
