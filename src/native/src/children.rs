@@ -8,6 +8,7 @@ mod boot;
 
 use std::{
     env,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -29,7 +30,7 @@ const PREFIX: &str = "PYBUNDLE_PREFIX";
 
 /// What the interpreter was before the importer changed it.
 pub(crate) struct Environment {
-    prefix: String,
+    prefix: OsString,
 }
 
 impl Environment {
@@ -70,7 +71,7 @@ pub(crate) fn prepare(
         }
     };
     let environ = py.import("os")?.getattr("environ")?;
-    let set = |name: &str, value: &std::ffi::OsStr| environ.set_item(name, value);
+    let set = |name: &str, value: &OsStr| environ.set_item(name, value);
     let mut path = boot.into_os_string();
     let old = env::var_os("PYTHONPATH").unwrap_or_default();
     // A child that runs a bundle has its parent's folder there already.
@@ -83,7 +84,7 @@ pub(crate) fn prepare(
     }
     set("PYTHONPATH", &path)?;
     set(IMAGE, image.dir().as_os_str())?;
-    set(PREFIX, own.prefix.as_ref())?;
+    set(PREFIX, &own.prefix)?;
     if let Some(job) = job {
         set(JOB, job.variable().as_ref())?;
     }
@@ -97,7 +98,7 @@ pub(crate) fn attach(py: Python<'_>) -> PyResult<bool> {
         return Ok(false);
     };
     let settings = Settings::from_environment().unwrap_or_default();
-    let prefix: std::ffi::OsString = py.import("sys")?.getattr("prefix")?.extract()?;
+    let prefix: OsString = py.import("sys")?.getattr("prefix")?.extract()?;
     let ours = env::var_os(PREFIX).is_some_and(|known| known == prefix);
     // A rank of a job that the program has started finds its own bundle.
     if settings.disabled || !ours || exit::is_watched() || !Launch::has_ancestor() {

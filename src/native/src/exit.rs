@@ -259,6 +259,9 @@ fn process_ends(status: i32) {
         // Past the handler by which MPICH would take leave for all that the wrapper starts.
         hooks::flush_and_end(status);
     }
+    if let Some(launcher) = &process.launcher {
+        launcher.end();
+    }
 }
 
 /// Takes leave of the launcher where MPI's own handlers won't: now, or when process `last` has

@@ -6,6 +6,7 @@
 
 mod facts;
 mod failure;
+mod fallback;
 mod library;
 mod mode;
 mod plugins;
@@ -136,12 +137,15 @@ fn join(
     let fits = refusal::of(&loaded, transport);
     let opinion = mode::opinion(settings, &loaded.manifest, program, shared.as_ref());
     let mode = mode::agree(settings, fits, opinion, transport)?;
-    let launcher = LauncherSocket::take(transport.flavour());
+    let mut launcher = LauncherSocket::take(transport.flavour());
     let (mode, mpi) = match mode {
         _ if transport.flavour().is_none() => (MpiMode::Off, Mpi::None),
         mode if !transport.initialised_here() => (mode, Mpi::Theirs),
         MpiMode::Release => {
-            transport.finalise()?;
+            match &mut launcher {
+                Some(launcher) => launcher.stay(|| transport.finalise())?,
+                None => transport.finalise()?,
+            }
             (MpiMode::Release, Mpi::Released)
         }
         mode => (mode, Mpi::Keep),
@@ -165,9 +169,9 @@ fn install(
 ) -> PyResult<()> {
     let Loaded {
         image,
+        manifest,
         job,
         fell_back,
-        ..
     } = joined.loaded;
     exit::watch(
         py,
@@ -193,10 +197,11 @@ fn install(
             importer::install(py, Arc::clone(&image), Some(Arc::clone(&job)), &options)?;
         facts.redirected = installed.redirected;
         children::prepare(py, &image, Some(&job), &own)?;
-    } else if settings.log
-        && let Some(reason) = fell_back
-    {
-        eprintln!("pybundle: this node runs from the environment itself: {reason}");
+    } else {
+        fallback::add_environment(py, &manifest)?;
+        if let Some(reason) = fell_back.filter(|_| settings.log) {
+            eprintln!("pybundle: this node runs from the environment itself: {reason}");
+        }
     }
     job.describe(&facts);
     Ok(())

@@ -45,10 +45,8 @@ fn fill(boot: &Path, package: &Path, cache_tag: &str) -> io::Result<()> {
         let entry = entry?;
         let name = entry.file_name();
         let Some(text) = name.to_str() else { continue };
-        let source = Path::new(text)
-            .extension()
-            .is_some_and(|extension| extension == "py");
-        if source || (text.starts_with("_native.") && text.ends_with(".so")) {
+        let is = |kind: &str| Path::new(text).extension() == Some(kind.as_ref());
+        if is("py") || (text.starts_with("_native.") && is("so")) {
             fs::copy(entry.path(), copy.join(&name))?;
         } else if text.starts_with("_mpi_") {
             // Only ranks of a job that a child starts need it.

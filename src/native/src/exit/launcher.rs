@@ -4,9 +4,11 @@
 //! MPI, MVAPICH) has given each process a socket, and goes by what was said there:
 //!
 //! - A rank that fails after MPI was finalised has no MPI_Abort any more, and Hydra would wait for
-//!   the others, however long that takes. It still listens, and obeys what MPI_Abort would send.
-//! - MPICH takes leave of Hydra (since 4.2) not in MPI_Finalize but in a handler of C's `exit`.
-//!   A rank that leaves by `_exit` has to say it itself, or Hydra kills the others.
+//!   the others, however long that takes. As long as MPI has not taken leave of it, it listens, and
+//!   obeys what MPI_Abort would send.
+//! - MPICH takes leave in MPI_Finalize; since 4.2 in a handler of C's `exit`. Where MPI is finalised
+//!   before the program, the word is held back ([`between`]), and said when the process ends.
+//!   A rank that leaves by `_exit` has to say it in any case, or Hydra kills the others.
 //! - A rank that becomes another program by `exec` can't say whether that program will use MPI,
 //!   and nor can the first of several Pythons that a wrapper runs one after the other. A guard
 //!   process stays behind, which takes leave when the last program has ended, if that has not.
@@ -16,10 +18,12 @@
     reason = "descriptors by number, and a process that must not allocate"
 )]
 
+mod between;
+
 use std::{
     env,
     os::{
-        fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::fs::FileTypeExt,
     },
 };
@@ -29,14 +33,23 @@ use pybundle_load::transport::Flavour;
 /// Longest wait for Hydra's answer, in milliseconds.
 const ANSWER: i32 = 2000;
 
-/// A process's connection to Hydra, or to what speaks its protocol.
+/// Set by Hydra, and by no other that speaks to processes on `PMI_FD`.
+const HYDRA: &str = "MPI_LOCALNRANKS";
+
+/// A process's connection to Hydra.
 #[derive(Debug)]
-pub(crate) struct LauncherSocket(OwnedFd);
+pub(crate) struct LauncherSocket {
+    socket: OwnedFd,
+    /// MPI's own descriptor for it.
+    number: RawFd,
+    /// MPI was kept from taking leave.
+    held_back: bool,
+}
 
 impl LauncherSocket {
     /// Takes a copy of the connection, before MPI closes its own. The copy is closed by `exec`.
     pub(crate) fn take(flavour: Option<Flavour>) -> Option<Self> {
-        if flavour != Some(Flavour::Mpich) {
+        if flavour != Some(Flavour::Mpich) || env::var_os(HYDRA).is_none() {
             return None;
         }
         let number: RawFd = env::var("PMI_FD").ok()?.parse().ok()?;
@@ -46,21 +59,40 @@ impl LauncherSocket {
         }
         // SAFETY: it is open, as was just seen, and MPI's until MPI is finalised.
         let socket = unsafe { BorrowedFd::borrow_raw(number) };
-        socket.try_clone_to_owned().ok().map(Self)
+        let socket = socket.try_clone_to_owned().ok()?;
+        Some(Self {
+            socket,
+            number,
+            held_back: false,
+        })
+    }
+
+    /// Finalises MPI by `finalise`, but stays in the job.
+    pub(crate) fn stay<T>(&mut self, finalise: impl FnOnce() -> T) -> T {
+        let (result, said) = between::stay(self.number, self.socket.as_fd(), finalise);
+        self.held_back = said;
+        result
+    }
+
+    /// The end of a process whose exit handlers run: says what MPI was kept from saying.
+    pub(crate) fn end(&self) {
+        if self.held_back {
+            self.take_leave();
+        }
     }
 
     /// Asks the launcher to end every process of the job with `status`.
     pub(crate) fn abort(&self, status: i32) {
         // A launcher that is gone needs no telling.
         say(
-            self.0.as_raw_fd(),
+            self.socket.as_raw_fd(),
             format!("cmd=abort exitcode={status}\n").as_bytes(),
         );
     }
 
     /// Takes leave, so that the end of this process is nobody else's.
     pub(crate) fn take_leave(&self) {
-        take_leave(self.0.as_raw_fd());
+        take_leave(self.socket.as_raw_fd());
     }
 
     /// As [`take_leave`](Self::take_leave), when process `pid` has ended, whatever program it is by
@@ -78,7 +110,7 @@ impl LauncherSocket {
                 // The guard is nobody's child: the next program may wait for its own.
                 // SAFETY: as above.
                 if unsafe { libc::fork() } == 0 {
-                    guard(process, self.0.as_raw_fd());
+                    guard(process, self.socket.as_raw_fd());
                 }
                 // SAFETY: ends the child in between.
                 unsafe { libc::_exit(0) }

@@ -1,5 +1,7 @@
 //! What only this side knows of a run, for the receipt.
 
+use std::ffi::OsString;
+
 use pybundle_load::{Facts, environment::MpiMode};
 use pyo3::prelude::*;
 
@@ -15,7 +17,11 @@ pub(super) fn of(py: Python<'_>, mode: MpiMode) -> PyResult<Facts> {
     Ok(Facts {
         mode: mode.name().to_owned(),
         python: format!("{}.{}.{}", version.major, version.minor, version.patch),
-        program: program.extract()?,
+        program: program
+            .extract::<Vec<OsString>>()?
+            .iter()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect(),
         redirected: std::collections::BTreeMap::new(),
     })
 }
