@@ -1,10 +1,5 @@
 //! A bundle written and read back: every byte is protected, and strangers can read it.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    missing_docs,
-    reason = "tests"
-)]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{collections::BTreeMap, io::Cursor, path::Path};
 
@@ -49,10 +44,13 @@ fn manifest() -> Manifest {
     }
 }
 
+/// Name, kind, mode, distribution and content of an entry.
+type Part<'a> = (&'a [u8], Kind, u32, Option<usize>, Vec<u8>);
+
 /// One package, one module, a library and its need, a link, an empty folder, a name in Latin-1.
 fn sample() -> (Draft, Vec<Vec<u8>>) {
     let code = b"\xe3codecode".repeat(40);
-    let parts: Vec<(&[u8], Kind, u32, Option<usize>, Vec<u8>)> = vec![
+    let parts: Vec<Part<'_>> = vec![
         (
             b"META-INF/pybundle/code/p-0.code",
             Kind::Code,

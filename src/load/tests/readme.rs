@@ -1,5 +1,6 @@
 //! The README's table of environment variables is the one in `environment.rs`.
-#![expect(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+use std::fmt::Write as _;
 
 use pybundle_load::environment::VARIABLES;
 
@@ -8,9 +9,17 @@ fn readme_has_the_table_of_variables() {
     let mut table = String::from("| variable | means | default |\n| --- | --- | --- |\n");
     for variable in VARIABLES {
         let meaning = variable.meaning.replace('|', "\\|");
-        table += &format!("| `{}` | {meaning} | {} |\n", variable.name, variable.default);
+        writeln!(
+            table,
+            "| `{}` | {meaning} | {} |",
+            variable.name, variable.default
+        )
+        .unwrap();
     }
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
     let readme = fs_err::read_to_string(readme).unwrap();
-    assert!(readme.contains(&table), "README.md needs this table:\n\n{table}");
+    assert!(
+        readme.contains(&table),
+        "README.md needs this table:\n\n{table}"
+    );
 }

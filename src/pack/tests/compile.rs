@@ -72,7 +72,8 @@ fn a_virtual_environments_interpreter_says_what_it_is() {
         assert!(answer.stdlib.join("os.py").is_file());
         assert!(answer.sys_path.contains(&site) && answer.sys_path.contains(&answer.stdlib));
         assert!(answer.sys_path.contains(&environment.join("more")));
-        assert_eq!(answer.site_packages, std::slice::from_ref(&site));
+        // Debian's site names folders of its own as well, which a venv doesn't have.
+        assert_eq!(answer.site_packages.first(), Some(&site));
         assert_eq!(answer.purelib, site);
         assert!(answer.real_executable.starts_with(&answer.base_prefix));
         let tag = format!("cpython-{}{}", found.version.0, found.version.1);
