@@ -128,6 +128,7 @@ def test_every_python_runs_all_forms(minor, run, programs, environment, tmp_path
     python = pythons.pythons().get(minor)
     if python is None:
         pytest.skip(f"no CPython {minor} on this machine")
+    (tmp_path / "node").mkdir()
     runner = bundles.runner(environment("small", python), tmp_path / "node")
     for words in (*FORMS.values(), ["-c", "import shapes.area, fast; print(shapes.__file__)"]):
         ours = runner.run(*words, cwd=programs)

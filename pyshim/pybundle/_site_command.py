@@ -131,4 +131,5 @@ def _run(python: Path, code: str) -> str:
     if result.returncode != 0:
         last = result.stderr.strip().rpartition("\n")[2]
         raise SiteError(f"cannot run the environment's Python: {last}: `{python}`")
-    return result.stdout.strip()
+    # What its own sitecustomize prints comes first.
+    return result.stdout.strip().rpartition("\n")[2]

@@ -71,6 +71,11 @@ def clean_environment(**extra: str | None) -> dict[str, str]:
     return env
 
 
+# Time for what stays behind when a program has ended: who removes the image of an aborted job,
+# the servers of `multiprocessing`. What needs longer is killed.
+LINGER = 5
+
+
 def run(
     args: Sequence[object],
     *,
@@ -109,6 +114,8 @@ def run(
             status = -signal.SIGKILL
         finally:
             seconds = time.monotonic() - begin
+            if process.returncode is not None:
+                _await_end(tag)
             _kill(tag)
             process.wait()
         out.seek(0)
@@ -132,6 +139,14 @@ def _tagged(tag: str) -> list[int]:
             if wanted in words:
                 found.append(int(entry.name))
     return sorted(found)
+
+
+def _await_end(tag: str) -> None:
+    end = time.monotonic() + LINGER
+    while time.monotonic() < end:
+        if all(_state(pid) in ("Z", "X", "") for pid in _tagged(tag)):
+            return
+        time.sleep(0.02)
 
 
 def _kill(tag: str) -> None:
