@@ -51,7 +51,7 @@ def counted(
     env = mpi.environment(**runner.variables())
     run([*words, *runner.words(program)], env=env, timeout=120).check()
     processes = counter.parse(json.loads(report.read_text()))
-    return [p for p in processes if any(phase.name == "program" for phase in p.phases)]
+    return [process for process in processes if process.marked("program")]
 
 
 def test_ranks_leave_the_environment_alone(

@@ -38,6 +38,10 @@ class Process:
     command: list[str]
     phases: list[Phase]
 
+    def marked(self, name: str) -> bool:
+        """Whether it set this mark itself; what is forked meanwhile begins in the phase."""
+        return any(phase.name == name for phase in self.phases[1:])
+
     def phase(self, name: str) -> Phase:
         """All its phases of this name in one; fails if it has none."""
         parts = [phase for phase in self.phases if phase.name == name]
@@ -63,9 +67,7 @@ class Counts:
 
     def with_phase(self, name: str) -> list[Process]:
         """The processes that set this mark: the ranks, without their launcher."""
-        return [
-            process for process in self.processes if any(p.name == name for p in process.phases)
-        ]
+        return [process for process in self.processes if process.marked(name)]
 
 
 def count(
