@@ -174,6 +174,21 @@ def test_a_node_folder_that_does_not_serve(
         assert small_runner.left() == []
 
 
+def test_the_named_node_folder_comes_first(
+    small: Environment, small_runner: Runner, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    dataclasses.replace(small_runner, node_dir=elsewhere).run("--keep", "-c", PROGRAM).check()
+    program = "import shapes; print(shapes.__file__)"
+    env = {"TMPDIR": str(elsewhere)}
+    named = small_runner.run("-c", program, env=env).check()
+    assert named.stdout.startswith(f"{small_runner.node_dir}/")
+    # Where none is named, an image that is there is better than a new one.
+    any_folder = small_runner.run("-c", program, env={**env, "PYBUNDLE_NODE_DIR": None}).check()
+    assert any_folder.stdout.startswith(f"{elsewhere}/")
+
+
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_what_is_not_an_environment(jobs: str, small: Environment, tmp_path: Path, runner) -> None:
     empty = tmp_path / "empty"

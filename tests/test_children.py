@@ -11,8 +11,6 @@ import pytest
 from support import bundles, pythons
 from support.mpis import Mpi
 
-pytestmark = pytest.mark.slow
-
 # What a process says of itself: whether its modules come from the image, whether MPI is loaded.
 ABOUT = """\
 import os, sys

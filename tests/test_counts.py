@@ -70,9 +70,9 @@ def test_ranks_leave_the_environment_alone(
         before = process.phases[0].opened
         opened.append([path for path in before if str(ours) in path and "/pybundle/" in path])
     opened.sort(key=len)
-    # One rank of the node copies the package into the image, for children.
+    # Behind the finder, one rank of the node copies the extension into the image, for children.
     assert all(1 <= len(files) <= 4 for files in opened[:-1]), opened
-    assert len(opened[-1]) <= 12, opened[-1]
+    assert len(opened[-1]) <= 6, opened[-1]
     # The counter does see what plain Python does.
     env = clean_environment()
     plain = counter.count([w2.python, program], below=[w2.folder], env=env).with_phase("program")

@@ -14,8 +14,6 @@ from support import bundles, mpis
 from support.mpis import Mpi
 from support.process import run
 
-pytestmark = pytest.mark.slow
-
 RANKS = 3
 
 # Every launcher says the rank in one of these, so that programs need not start MPI to know it.
@@ -212,12 +210,11 @@ def await_nothing(runner: bundles.Runner) -> list[str]:
     return runner.left()
 
 
-@pytest.mark.parametrize("mode", ["keep", "release"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("name", "mode"), [(name, mode) for name, case in CASES.items() for mode in case.modes]
+)
 def test_a_job_ends_as_it_should(name, mode, wheel_mpi: Mpi, core_runner, tmp_path):
     case = CASES[name]
-    if mode not in case.modes:
-        pytest.skip("a program that uses MPI keeps it")
     program = tmp_path / "program.py"
     program.write_text(SAY + RANK + case.program + "\n")
     env = {"PYBUNDLE_MPI": mode, "TEST_BUNDLE": str(core_runner.bundle)}
@@ -309,8 +306,13 @@ def test_root_reads_standard_input_for_all(wheel_mpi, core_runner, tmp_path):
     program.write_text(SAY + "say('ran', __file__)\n")
     words = [wheel_mpi.mpiexec, "-n", "2", *core_runner.words("-")]
     script = f"exec {' '.join(map(str, words))} < {program}"
-    env = core_runner.variables()
-    result = wheel_mpi.run(2, [*core_runner.words("-")], env=env, before=["sh", "-c", script])
+    env = core_runner.variables({"PYBUNDLE_TIMEOUT": "10"})
+    result = wheel_mpi.run(2, [], env=env, before=["sh", "-c", script])
+    if "waiting for the program's text" in result.stderr:
+        # Does the launcher end what it passes on? That of Open MPI 5 may not (openpmix/prrte#2373).
+        script = f"exec timeout 10 {wheel_mpi.mpiexec} -n 2 cat < {program}"
+        if wheel_mpi.run(2, [], env=env, before=["sh", "-c", script]).status == 124:
+            pytest.skip(f"{wheel_mpi.name}'s mpiexec does not pass on the end of standard input")
     assert result.check().stdout.splitlines() == ["ran <stdin>"] * 2
 
 

@@ -12,8 +12,6 @@ import pytest
 from support import bundles, pythons
 from support.process import Result, clean_environment
 
-pytestmark = pytest.mark.slow
-
 SHOW = """\
 import sys
 print(__name__, {name: value for name, value in globals().items() if name.startswith("__")})

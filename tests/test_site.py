@@ -12,8 +12,6 @@ from support.environments import Environment
 from support.mpis import Mpi
 from support.process import Result, clean_environment, run
 
-pytestmark = pytest.mark.slow
-
 PROGRAM = """\
 import os, sys, plain
 from mpi4py import MPI

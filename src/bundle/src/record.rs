@@ -64,7 +64,7 @@ impl Kind {
     }
 }
 
-/// Entry is placed on request only, never with its group (tests, headers, …).
+/// Entry is placed on request only, never with its group (large collections of headers, …).
 pub const ENTRY_LAZY: u16 = 1;
 /// Entry is an ELF file.
 pub const ENTRY_ELF: u16 = 2;

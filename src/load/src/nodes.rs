@@ -178,14 +178,17 @@ fn join(dir: &Path, nonce: u64) -> Result<Held> {
     Ok(Held { site, job, wants })
 }
 
-/// The leader's part: the first folder that has the image already, else the first that can hold it.
+/// The leader's part: the folder that the user has named, else the first that has the image already,
+/// else the first that can hold it.
 fn lead(plan: &Plan, settings: &Settings, slots: usize, alone: bool) -> Result<Held> {
     let identity = plan.identity();
     let mut folders = folder::of(settings);
     let has_image = |folder: &PathBuf| {
         Home::find(folder).is_some_and(|home| home.path().join(identity.short()).exists())
     };
-    folders.sort_by_key(|folder| !has_image(folder));
+    // A folder that the user has named comes first, whatever lies elsewhere.
+    let named = usize::from(settings.node_dir.is_some());
+    folders[named..].sort_by_key(|folder| !has_image(folder));
     let mut reasons = Vec::new();
     for folder in folders {
         match lead_in(&folder, plan, settings, slots, alone) {

@@ -127,22 +127,22 @@ impl Parts<'_> {
 
     /// The flags of each thing of the tree.
     fn flags(&self, code: &[Option<(u32, Option<u32>)>]) -> Vec<u16> {
-        let mut flags: Vec<u16> = self
-            .groups
-            .class
-            .iter()
-            .map(|class| match class {
-                Class::Development => ENTRY_LAZY,
-                _ => 0,
-            })
+        let large = self.groups.of_large_headers(self.tree);
+        let lazy = |(class, group)| match class {
+            Class::Development if large[group] => ENTRY_LAZY,
+            _ => 0,
+        };
+        let classes = self.groups.class.iter().copied();
+        let mut flags: Vec<u16> = classes
+            .zip(self.groups.of.iter().copied())
+            .map(lazy)
             .collect();
         for &file in self.needs.keys() {
             flags[file] |= ENTRY_ELF;
         }
         for (module, code) in self.modules.iter().zip(code) {
-            // A source that has no code must be there before its module runs.
             if code.is_some() && self.groups.class[module.file] == Class::Source {
-                flags[module.file] |= ENTRY_SOURCE | ENTRY_LAZY;
+                flags[module.file] |= ENTRY_SOURCE;
             }
         }
         flags

@@ -22,6 +22,9 @@ pub(crate) const ENVIRONMENT: &str = "(environment)";
 /// Files of the environment's own are eager together up to this many bytes; above, those that a
 /// distribution owns are placed with it.
 const EAGER_BYTES: u64 = 64 << 20;
+/// Headers and the like come with their distribution up to this many bytes (`numpy.get_include()`
+/// names a folder that a compiler then reads); above, on request only.
+const HEADER_BYTES: u64 = 4 << 20;
 /// What the name of a group of tests has behind its distribution's.
 const TESTS: &str = " tests";
 
@@ -112,6 +115,19 @@ impl Groups {
         self.list
             .binary_search_by(|group| group.name.as_str().cmp(name))
             .ok()
+    }
+
+    /// By number: whether what a group has for building software is placed on request only. So is
+    /// what the environment has: nothing imports it.
+    pub(crate) fn of_large_headers(&self, tree: &Tree) -> Vec<bool> {
+        let mut bytes = vec![0; self.list.len()];
+        for (position, class) in self.class.iter().enumerate() {
+            if *class == Class::Development {
+                bytes[self.of[position]] += tree.size(position);
+            }
+        }
+        let large = |(group, bytes): (&Group, u64)| group.eager || bytes > HEADER_BYTES;
+        self.list.iter().zip(bytes).map(large).collect()
     }
 
     /// Completes the companions: the groups of libraries that files need, by position; the

@@ -14,6 +14,21 @@ use crate::package;
 /// What Python runs first of all in a child.
 const SITECUSTOMIZE: &str = include_str!("sitecustomize.py");
 
+macro_rules! package {
+    ($($name:literal),*) => {
+        [$(($name, include_str!(concat!("../../../../pyshim/pybundle/", $name)))),*]
+    };
+}
+
+/// The package's Python files: what is in memory need not be read from a shared file system.
+const PACKAGE: [(&str, &str); 5] = package![
+    "__init__.py",
+    "__main__.py",
+    "_build_mpi.py",
+    "_site.py",
+    "_site_command.py"
+];
+
 /// Makes `IMAGE/boot` unless it is there; one process of the node does, the others wait for it.
 pub(super) fn make(image: &Path, cache_tag: &str) -> io::Result<PathBuf> {
     let boot = image.join("boot");
@@ -41,12 +56,14 @@ pub(super) fn make(image: &Path, cache_tag: &str) -> io::Result<PathBuf> {
 fn fill(boot: &Path, package: &Path, cache_tag: &str) -> io::Result<()> {
     let copy = boot.join("pybundle");
     fs::create_dir_all(&copy)?;
+    for (name, text) in PACKAGE {
+        fs::write(copy.join(name), text)?;
+    }
     for entry in fs::read_dir(package)? {
         let entry = entry?;
         let name = entry.file_name();
         let Some(text) = name.to_str() else { continue };
-        let is = |kind: &str| Path::new(text).extension() == Some(kind.as_ref());
-        if is("py") || (text.starts_with("_native.") && is("so")) {
+        if text.starts_with("_native.") && Path::new(text).extension() == Some("so".as_ref()) {
             fs::copy(entry.path(), copy.join(&name))?;
         } else if text.starts_with("_mpi_") {
             // Only ranks of a job that a child starts need it.
@@ -68,12 +85,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let package = folder.path().join("package");
         fs::create_dir(&package).unwrap();
-        for name in [
-            "__init__.py",
-            "_native.abi3.so",
-            "_mpi_mpich.so",
-            "_native.pyi",
-        ] {
+        for name in ["_native.abi3.so", "_mpi_mpich.so", "_native.pyi"] {
             fs::write(package.join(name), "").unwrap();
         }
         let boot = folder.path().join("boot");
@@ -83,7 +95,13 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
-        assert_eq!(names, ["__init__.py", "_mpi_mpich.so", "_native.abi3.so"]);
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pyshim/pybundle");
+        let sources = fs::read_dir(source).unwrap();
+        let sources = sources.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut expected: Vec<_> = sources.filter(|name| name.ends_with(".py")).collect();
+        expected.extend(["_mpi_mpich.so", "_native.abi3.so"].map(str::to_owned));
+        expected.sort();
+        assert_eq!(names, expected);
         let text = fs::read_to_string(boot.join("sitecustomize.py")).unwrap();
         assert!(text.contains("\"cpython-311\"") && !text.contains("@CACHE_TAG@"));
     }

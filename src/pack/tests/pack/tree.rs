@@ -22,6 +22,8 @@ fn everything_is_packed() {
         ("p/__init__.py", "x = 1\n"),
         ("p/d.txt", "d"),
         ("p/include/p.h", "h"),
+        ("q/__init__.py", ""),
+        ("q/include/q.h", &"h".repeat(5 << 20)),
     ]);
     environment.run(&["-m", "compileall", "-q", "."]);
     write(&environment.path().join("share/s.txt"), "s");
@@ -40,11 +42,9 @@ fn everything_is_packed() {
     assert_eq!(bundle.kind("etc/empty"), Some(Kind::Folder));
     assert!(bundle.read("pyvenv.cfg").contains("home"));
     let flags = |path: String| bundle.entry(&path).unwrap().flags;
-    assert_eq!(
-        flags(format!("{site}/p/__init__.py")),
-        ENTRY_SOURCE | ENTRY_LAZY
-    );
-    assert_eq!(flags(format!("{site}/p/include/p.h")), ENTRY_LAZY);
+    assert_eq!(flags(format!("{site}/p/__init__.py")), ENTRY_SOURCE);
+    assert_eq!(flags(format!("{site}/p/include/p.h")), 0);
+    assert_eq!(flags(format!("{site}/q/include/q.h")), ENTRY_LAZY);
     assert_eq!(flags(format!("{site}/p/d.txt")), 0);
     assert!(summary.skipped.is_empty(), "{:?}", summary.skipped);
     assert!(summary.warnings.is_empty(), "{:?}", summary.warnings);
