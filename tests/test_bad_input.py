@@ -15,7 +15,8 @@ from support import bundles
 from support.bundles import Runner
 from support.environments import Environment
 from support.mpis import Mpi
-from support.process import run
+from support.paths import ROOT
+from support.process import clean_environment, run
 
 PROGRAM = "import shapes; print('ran')"
 
@@ -172,6 +173,37 @@ def test_a_node_folder_that_does_not_serve(
         result = small_runner.run("-c", "import shapes; print(shapes.__file__)").check()
         assert "/pybundle-" in result.stdout and str(small_runner.node_dir) not in result.stdout
         assert small_runner.left() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting over /dev/shm needs root")
+def test_a_node_that_executes_no_files(w2: Environment, tmp_path: Path) -> None:
+    """Extension modules and their libraries come from memory; paths are those of the tree."""
+    if ROOT.is_relative_to("/tmp"):
+        pytest.skip("the clone lies in /tmp, from which nothing can be executed then")
+    runner = bundles.runner(w2, tmp_path)
+    program = (
+        "import sys, subprocess, numpy.linalg, scipy.linalg, pandas, h5py, numpy.random\n"
+        "from numpy._core import _multiarray_umath as first\n"
+        "print(first.__file__, numpy.linalg.inv(numpy.eye(2))[0])\n"
+        "child = 'import numpy; print(numpy._core._multiarray_umath.__file__)'\n"
+        "print(subprocess.run([sys.executable, '-c', child], capture_output=True, text=True))\n"
+    )
+    mounts = "".join(f"mount -t tmpfs -o noexec none {folder}; " for folder in ("/dev/shm", "/tmp"))
+    words = runner.words("--strict", "--receipt", "/tmp/receipt.json", "-c", program)
+    show = f"{runner.python} -m pybundle receipt /tmp/receipt.json"
+    left = 'echo "left: $(find /dev/shm -type d -name tree | wc -l)"'
+    command = f'{mounts} "$@" && {show}; {left}'
+    env = clean_environment(PYBUNDLE_NODE_DIR=None, TMPDIR="/tmp")
+    words = ["unshare", "--mount", "sh", "-c", command, "sh", *words]
+    result = run(words, env=env, timeout=90)
+    if "unshare" in result.stderr or "mount:" in result.stderr:
+        pytest.skip(f"this machine can't mount: {result.stderr.strip()}")
+    lines = result.check().stdout.splitlines()
+    file = lines[0].split()[0]
+    assert file.startswith("/dev/shm/pybundle-") and file.endswith(".so"), result
+    assert file in lines[1] and "returncode=0" in lines[1], result
+    assert "noexec: extension modules from each process's memory" in result.stdout, result
+    assert lines[-1] == "left: 0", result
 
 
 def test_the_named_node_folder_comes_first(

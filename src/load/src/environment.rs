@@ -50,7 +50,9 @@ pub const VARIABLES: [Variable; 9] = [
     Variable {
         name: NODE_DIR,
         meaning: "first candidate for the folder that holds node images",
-        default: "`/dev/shm`, `$TMPDIR`, `/tmp`: the first that is local, executable and has room",
+        default: "`/dev/shm`, `$TMPDIR`, `/tmp`: the first that is local, executable and has room. \
+                  Where none is executable, each process opens extension modules from a copy in its \
+                  own memory, and the receipt says so",
     },
     Variable {
         name: RECEIPT,

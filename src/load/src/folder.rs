@@ -95,7 +95,12 @@ fn name() -> String {
     format!("pybundle-{}", geteuid())
 }
 
-/// Is it a local, executable, writable folder? Gives its path without symlinks.
+/// May programs and libraries be run from this folder? No where it can't be told.
+pub(crate) fn is_executable(folder: &Path) -> bool {
+    statvfs(folder).is_ok_and(|volume| !volume.flags().contains(FsFlags::ST_NOEXEC))
+}
+
+/// Is it a local, writable folder? Gives its path without symlinks.
 fn check(folder: &Path) -> Result<PathBuf> {
     let refuse = |why: &str| {
         Err(Error::Image {
@@ -120,9 +125,6 @@ fn check(folder: &Path) -> Result<PathBuf> {
         return refuse(&format!("not a local file system but {name}"));
     }
     let flags = statvfs(&real).map_err(io::Error::from)?.flags();
-    if flags.contains(FsFlags::ST_NOEXEC) {
-        return refuse("mounted noexec: shared libraries can't be loaded from it");
-    }
     if flags.contains(FsFlags::ST_RDONLY) {
         return refuse("mounted read-only");
     }

@@ -179,16 +179,18 @@ fn join(dir: &Path, nonce: u64) -> Result<Held> {
 }
 
 /// The leader's part: the folder that the user has named, else the first that has the image already,
-/// else the first that can hold it.
+/// else the first that can hold it. Folders from which nothing can be executed come last: extension
+/// modules are then opened from a copy in each process's memory.
 fn lead(plan: &Plan, settings: &Settings, slots: usize, alone: bool) -> Result<Held> {
     let identity = plan.identity();
     let mut folders = folder::of(settings);
     let has_image = |folder: &PathBuf| {
         Home::find(folder).is_some_and(|home| home.path().join(identity.short()).exists())
     };
-    // A folder that the user has named comes first, whatever lies elsewhere.
-    let named = usize::from(settings.node_dir.is_some());
-    folders[named..].sort_by_key(|folder| !has_image(folder));
+    folders.sort_by_cached_key(|folder| {
+        let named = settings.node_dir.as_ref() == Some(folder);
+        (!folder::is_executable(folder), !named, !has_image(folder))
+    });
     let mut reasons = Vec::new();
     for folder in folders {
         match lead_in(&folder, plan, settings, slots, alone) {

@@ -60,7 +60,7 @@ pub(crate) fn prepare(
         .getattr("implementation")?
         .getattr("cache_tag")?
         .extract()?;
-    let boot = match py.detach(|| boot::make(image.dir(), &cache_tag)) {
+    let boot = match py.detach(|| boot::make(image, &cache_tag)) {
         Ok(boot) => boot,
         Err(error) => {
             // Children then use the environment itself.

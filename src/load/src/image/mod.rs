@@ -36,7 +36,7 @@ use pybundle_bundle::{Index, Manifest};
 pub use segment::Mapping;
 pub use sweep::{Cleaned, clean};
 
-use crate::{Error, Job, Result, environment::DEFAULT_TIMEOUT, error::io_at};
+use crate::{Error, Job, Result, environment::DEFAULT_TIMEOUT, error::io_at, folder};
 use site::Site;
 use stored::Stored;
 use work::{Blocks, Worker};
@@ -56,6 +56,7 @@ pub struct Image {
     timeout: Option<Duration>,
     process: AtomicU32,
     left: AtomicBool,
+    executable: bool,
 }
 
 impl Image {
@@ -96,6 +97,7 @@ impl Image {
             let why = "its state is of another index".to_owned();
             return Err(Error::Image { path, why });
         }
+        let executable = folder::is_executable(site.dir());
         Ok(Self {
             blocks: Blocks::of(&index),
             prefix: site.prefix(),
@@ -110,12 +112,18 @@ impl Image {
             timeout,
             process: AtomicU32::new(std::process::id()),
             left: AtomicBool::new(false),
+            executable,
         })
     }
 
     /// The image's folder.
     pub fn dir(&self) -> &Path {
         self.site.dir()
+    }
+
+    /// May libraries be loaded from the tree? Not where its file system is mounted `noexec`.
+    pub fn is_executable(&self) -> bool {
+        self.executable
     }
 
     /// The folder that stands for the environment.

@@ -156,6 +156,7 @@ fn node(leader: u32, plan: &Plan, filled: &Filled) -> Node {
     };
     if let Some(image) = &filled.image {
         node.image = Some(image.dir().to_owned());
+        node.noexec = !image.is_executable();
         node.look_at(image);
     }
     node.ranks = filled.job.ranks();

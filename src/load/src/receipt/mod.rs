@@ -115,6 +115,9 @@ pub struct Node {
     pub image: Option<PathBuf>,
     /// A complete image was there before.
     pub attached: bool,
+    /// The image's folder is mounted `noexec`: each process opens extension modules from memory.
+    #[serde(default)]
+    pub noexec: bool,
     /// Why the node ran from the environment's own files.
     pub fell_back: Option<String>,
     /// Bytes that its leader received.

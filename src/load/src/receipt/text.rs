@@ -159,7 +159,12 @@ pub(super) fn render(receipt: &Receipt) -> String {
                 } else {
                     ", at the end of the load"
                 };
-                format!("{}{had}{end}", image.display())
+                let noexec = if node.noexec {
+                    ", noexec: extension modules from each process's memory"
+                } else {
+                    ""
+                };
+                format!("{}{had}{noexec}{end}", image.display())
             }
             (None, Some(why)) => format!("fell back to the environment: {why}"),
             (None, None) => "none".to_owned(),

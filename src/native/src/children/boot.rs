@@ -8,6 +8,7 @@ use std::{
 };
 
 use nix::fcntl::{Flock, FlockArg};
+use pybundle_load::Image;
 
 use crate::package;
 
@@ -30,7 +31,8 @@ const PACKAGE: [(&str, &str); 5] = package![
 ];
 
 /// Makes `IMAGE/boot` unless it is there; one process of the node does, the others wait for it.
-pub(super) fn make(image: &Path, cache_tag: &str) -> io::Result<PathBuf> {
+pub(super) fn make(image: &Image, cache_tag: &str) -> io::Result<PathBuf> {
+    let (executable, image) = (image.is_executable(), image.dir());
     let boot = image.join("boot");
     if boot.is_dir() {
         return Ok(boot);
@@ -46,14 +48,14 @@ pub(super) fn make(image: &Path, cache_tag: &str) -> io::Result<PathBuf> {
             // Its maker has died.
             fs::remove_dir_all(&new)?;
         }
-        fill(&new, &package, cache_tag)?;
+        fill(&new, &package, cache_tag, executable)?;
         fs::rename(&new, &boot)?;
     }
     drop(lock);
     Ok(boot)
 }
 
-fn fill(boot: &Path, package: &Path, cache_tag: &str) -> io::Result<()> {
+fn fill(boot: &Path, package: &Path, cache_tag: &str, executable: bool) -> io::Result<()> {
     let copy = boot.join("pybundle");
     fs::create_dir_all(&copy)?;
     for (name, text) in PACKAGE {
@@ -63,10 +65,12 @@ fn fill(boot: &Path, package: &Path, cache_tag: &str) -> io::Result<()> {
         let entry = entry?;
         let name = entry.file_name();
         let Some(text) = name.to_str() else { continue };
-        if text.starts_with("_native.") && Path::new(text).extension() == Some("so".as_ref()) {
+        let native =
+            text.starts_with("_native.") && Path::new(text).extension() == Some("so".as_ref());
+        if native && executable {
             fs::copy(entry.path(), copy.join(&name))?;
-        } else if text.starts_with("_mpi_") {
-            // Only ranks of a job that a child starts need it.
+        } else if native || text.starts_with("_mpi_") {
+            // Only ranks of a job that a child starts need a plug-in.
             symlink(entry.path(), copy.join(&name))?;
         }
     }
@@ -89,16 +93,17 @@ mod tests {
             fs::write(package.join(name), "").unwrap();
         }
         let boot = folder.path().join("boot");
-        fill(&boot, &package, "cpython-311").unwrap();
+        fill(&boot, &package, "cpython-311", true).unwrap();
         let mut names: Vec<_> = fs::read_dir(boot.join("pybundle"))
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
+        let is_python = |name: &String| Path::new(name).extension() == Some("py".as_ref());
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pyshim/pybundle");
         let sources = fs::read_dir(source).unwrap();
         let sources = sources.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut expected: Vec<_> = sources.filter(|name| name.ends_with(".py")).collect();
+        let mut expected: Vec<_> = sources.filter(|name| is_python(name)).collect();
         expected.extend(["_mpi_mpich.so", "_native.abi3.so"].map(str::to_owned));
         expected.sort();
         assert_eq!(names, expected);

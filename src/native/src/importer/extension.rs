@@ -1,12 +1,18 @@
 //! The loader of extension modules: files of the tree, their libraries opened first.
 
+use std::path::Path;
+
 use pyo3::{
     intern,
     prelude::*,
     types::{PyDict, PyTuple},
 };
 
-use super::{guard::guard, source, state::State};
+use super::{
+    guard::{guard, import_error},
+    source,
+    state::State,
+};
 
 /// Loads an extension module of the bundle from the node image's tree.
 #[pyclass(
@@ -46,12 +52,22 @@ impl ExtensionMethods {
                 state.place_group(py, module, &path)?;
                 state.open_libraries(py, module, &path)?;
             }
+            let copied = module.is_some() && !state.image.is_executable();
+            let opened = if copied {
+                copied_spec(state, spec, &path)?
+            } else {
+                spec.clone()
+            };
             let made = state
                 .machinery
                 .imp
                 .bind(py)
-                .call_method1(intern!(py, "create_dynamic"), (spec,))
+                .call_method1(intern!(py, "create_dynamic"), (opened,))
                 .map_err(|error| state.machinery.without_frames(py, error))?;
+            if copied {
+                // Some modules have it from the spec that they are made with.
+                made.setattr(intern!(py, "__file__"), &path)?;
+            }
             if module.is_some() {
                 state.count(|counters| &counters.extensions);
             }
@@ -97,4 +113,18 @@ impl ExtensionMethods {
             base.call_method1("get_resource_reader", (slf, name))
         })
     }
+}
+
+/// A spec that names the module's copy in memory.
+fn copied_spec<'py>(
+    state: &State,
+    spec: &Bound<'py, PyAny>,
+    path: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = spec.py();
+    let copy = py.detach(|| state.native_file(Path::new(path)));
+    let copy = copy.map_err(|error| import_error(py, &error, path, path))?;
+    let other = py.import("copy")?.call_method1("copy", (spec,))?;
+    other.setattr(intern!(py, "origin"), copy.as_os_str())?;
+    Ok(other)
 }

@@ -4,7 +4,7 @@
 //! The dynamic linker then finds each by its SONAME among the loaded ones and searches nothing.
 
 use std::{
-    ffi::{CStr, CString},
+    ffi::{CStr, CString, OsStr},
     os::unix::ffi::OsStrExt as _,
     path::Path,
 };
@@ -35,9 +35,30 @@ pub(crate) fn open(path: &Path) -> Result<(), String> {
     Err(message.unwrap_or_else(|| format!("can't open `{}`", path.display())))
 }
 
+/// Is a library of this name, SONAME or path as it was opened, in the process?
+pub(crate) fn is_loaded(name: &OsStr) -> bool {
+    let Ok(name) = CString::new(name.as_bytes()) else {
+        return false;
+    };
+    // SAFETY: with RTLD_NOLOAD nothing is loaded and no code of the library runs.
+    let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
+    if handle.is_null() {
+        return false;
+    }
+    // SAFETY: gives back the reference taken above.
+    unsafe { libc::dlclose(handle) };
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_loaded_library_is_known_by_its_soname() {
+        assert!(is_loaded("libc.so.6".as_ref()));
+        assert!(!is_loaded("libmpi.so.40".as_ref()));
+    }
 
     #[test]
     fn errors_name_the_library() {

@@ -10,6 +10,7 @@
 //! | [`spec`] | module specs |
 //! | [`source`], [`sourceless`], [`extension`] | the loaders |
 //! | [`code`], [`library`] | code objects from the mapping; shared libraries |
+//! | [`copies`] | libraries in memory, where the node executes no files |
 //! | [`resources`] | files that a loader is asked for |
 //! | [`install`] | putting all of it into an interpreter |
 //!
@@ -17,6 +18,7 @@
 
 mod claims;
 mod code;
+mod copies;
 mod extension;
 mod finder;
 mod folder;
@@ -40,5 +42,6 @@ mod variables;
 mod version;
 
 pub(crate) use install::{Options, install};
+pub(crate) use library::is_loaded;
 pub(crate) use traceback::place_sources;
 pub(crate) use version::check;

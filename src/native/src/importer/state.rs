@@ -4,7 +4,8 @@
 
 use std::{
     collections::HashSet,
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -15,7 +16,7 @@ use pybundle_bundle::record::{Module, some};
 use pybundle_load::{Counters, Image, Job};
 use pyo3::{exceptions::PyRuntimeError, prelude::*, types::PyDict};
 
-use super::{claims::Claims, guard::import_error, library, machinery::Machinery};
+use super::{claims::Claims, copies::Copies, guard::import_error, library, machinery::Machinery};
 
 static STATE: OnceLock<State> = OnceLock::new();
 
@@ -35,6 +36,8 @@ pub(crate) struct State {
     open: AtomicBool,
     /// Entries of the libraries that this process has opened.
     libraries: Mutex<HashSet<u32>>,
+    /// Copies of them and of extension modules, where files of the node can't be executed.
+    copies: Copies,
 }
 
 impl State {
@@ -52,6 +55,7 @@ impl State {
             listings: PyDict::new(py).unbind(),
             open: AtomicBool::new(false),
             libraries: Mutex::default(),
+            copies: Copies::default(),
             image,
             job,
             claims,
@@ -133,11 +137,23 @@ impl State {
             let file = py
                 .detach(|| self.image.place_entry(entry))
                 .map_err(|error| import_error(py, &error, self.name_of(module), path))?;
-            let _ = library::open(&file);
+            let _ = self.native_file(&file).map(|file| library::open(&file));
             // Only now: another thread must not go on without it.
             self.opened().insert(entry);
         }
         Ok(())
+    }
+
+    /// What the dynamic linker is given for an extension module or a library of the tree: the file
+    /// itself, or a copy in memory where the node executes no files.
+    ///
+    /// # Errors
+    /// What is in the way of a copy.
+    pub(crate) fn native_file(&self, file: &Path) -> io::Result<PathBuf> {
+        if self.image.is_executable() {
+            return Ok(file.to_owned());
+        }
+        self.copies.of(file)
     }
 
     fn opened(&self) -> MutexGuard<'_, HashSet<u32>> {

@@ -1,16 +1,14 @@
 //! Compares the MPI libraries that packed modules need with the one that the job has.
 
-#![expect(unsafe_code, reason = "asks the dynamic linker for a loaded library")]
-
-use std::ffi::CString;
-
 use pybundle_bundle::{Manifest, manifest::MpiNeed};
 use pybundle_load::transport::{Transport, mapped};
+
+use crate::importer::is_loaded;
 
 /// The first need that the loaded library does not meet, in words. Nothing without MPI.
 pub(super) fn mismatch(manifest: &Manifest, transport: &dyn Transport) -> Option<String> {
     transport.flavour()?;
-    let unmet = |need: &&MpiNeed| !need.library.is_empty() && !is_loaded(&need.library);
+    let unmet = |need: &&MpiNeed| !need.library.is_empty() && !is_loaded(need.library.as_ref());
     let need = manifest.mpi.iter().find(unmet)?;
     let mapped = mapped::libraries().unwrap_or_default();
     let loaded: Vec<_> = mapped
@@ -37,21 +35,6 @@ fn short(library: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a library of this SONAME is in the process: then a module that needs it gets that one.
-fn is_loaded(soname: &str) -> bool {
-    let Ok(name) = CString::new(soname) else {
-        return false;
-    };
-    // SAFETY: with RTLD_NOLOAD nothing is loaded and no code of the library runs.
-    let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
-    if handle.is_null() {
-        return false;
-    }
-    // SAFETY: gives back the reference taken above.
-    unsafe { libc::dlclose(handle) };
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,11 +44,5 @@ mod tests {
         assert_eq!(short("MPICH Version:      5.0.2"), "MPICH Version: 5.0.2");
         assert_eq!(short("Open MPI v5.0.11, package: x"), "Open MPI v5.0.11");
         assert_eq!(short(""), "");
-    }
-
-    #[test]
-    fn a_loaded_library_is_known_by_its_soname() {
-        assert!(is_loaded("libc.so.6"));
-        assert!(!is_loaded("libmpi.so.40"));
     }
 }
