@@ -132,6 +132,7 @@ fn ask<'py>(
     if loader.is_none() {
         return Ok(None);
     }
+    hooks::before(state, fullname)?;
     if hooks::wants(fullname.as_any())? && loader.get_type().is(&state.machinery.source_base) {
         // From the disk, but our loader runs it: it does as importlib's for what isn't packed.
         let path = loader.getattr(intern!(py, "path"))?;

@@ -1,8 +1,8 @@
-//! Two modules of the standard library that need a hand when they run.
+//! Modules of the standard library that need a hand.
 //!
 //! `pkgutil` must learn of our finder. `sysconfig` walks from the interpreter's path to its real
 //! folder, name by name, at every start of a program that imports numpy or pandas; what it asks is
-//! known without looking.
+//! known without looking. Sub-interpreters import from files.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -12,15 +12,36 @@ use std::{
 use pyo3::{
     intern,
     prelude::*,
-    types::{PyCFunction, PyDict, PyTuple},
+    types::{PyCFunction, PyDict, PyString, PyTuple},
 };
 
-use super::{claims, folder::FolderMethods, guard::guard, lookup::Place, state::State};
+use super::{
+    claims,
+    folder::FolderMethods,
+    guard::{guard, import_error},
+    lookup::Place,
+    state::State,
+};
 
 /// Is this one of the modules that [`around`] knows?
 pub(crate) fn wants(name: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = name.py();
     Ok(name.eq(intern!(py, "pkgutil"))? || name.eq(intern!(py, "sysconfig"))?)
+}
+
+/// Prepares for a module of the standard library that is about to be loaded. Sub-interpreters have
+/// CPython's finders alone, so the module that makes them wants every file in the tree.
+///
+/// # Errors
+/// An `ImportError` if there is no room for the files.
+pub(crate) fn before(state: &State, name: &Bound<'_, PyString>) -> PyResult<()> {
+    let py = name.py();
+    let name = name.to_cow()?;
+    if name == "_interpreters" || name == "_xxsubinterpreters" {
+        py.detach(|| state.image.place_all())
+            .map_err(|error| import_error(py, &error, &name, &state.tree))?;
+    }
+    Ok(())
 }
 
 /// Runs `body`, which runs the module of this name.

@@ -3,6 +3,7 @@
 use std::{
     io::Write,
     sync::{Mutex, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -14,6 +15,9 @@ use pyo3::PyErr;
 
 /// Longest time that a rank which can't go on waits for MPI's end; the others have the same error.
 const END: Duration = Duration::from_secs(10);
+
+/// How long a rank that has nothing to add stays, so that rank 0 can say what both know.
+const TURN: Duration = Duration::from_secs(2);
 
 /// What the program's signal handler raised during the load.
 static SIGNAL: Mutex<Option<PyErr>> = Mutex::new(None);
@@ -75,6 +79,10 @@ pub(super) fn alone(error: &Error) -> Failure {
                 | transport::Error::TwoLibraries { .. }
         )
     );
+    if alike && rank.unwrap_or(0) != 0 {
+        // A launcher ends the job when the first rank has left: let rank 0 speak before.
+        thread::sleep(TURN);
+    }
     if !alike || rank.unwrap_or(0) == 0 {
         let size = launcher.as_ref().and_then(Launcher::size);
         print(error, None, rank.unwrap_or(0), size.unwrap_or(1));
