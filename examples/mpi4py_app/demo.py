@@ -15,6 +15,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 DEMO = ROOT / ".demo"
+sys.path.insert(0, str(ROOT / "tests"))
+
+from support.installing import pip_settings
+
 ENV = DEMO / "env"
 MPI = DEMO / "mpi"
 BUNDLE = DEMO / "env.pybundle"
@@ -37,6 +41,7 @@ def main() -> int:
     """Run the demonstration; returns the exit status."""
     title("An environment, and an MPI beside it (MPICH, from its wheel)")
     uv = Path(sys.executable).with_name("uv")
+    os.environ.update({**pip_settings(), **os.environ})
     cache = {"UV_CACHE_DIR": str(DEMO / "uv-cache")}
     for folder, packages in ((ENV, ["-r", HERE / "requirements.txt"]), (MPI, ["mpich"])):
         if not (folder / "bin/python").exists():

@@ -31,12 +31,15 @@ def _uv(words: Sequence[object]) -> None:
     if uv is None:
         raise RuntimeError("uv is missing: run the tests with `make test`")
     env = clean_environment(UV_CACHE_DIR=str(TEST / "uv-cache"), UV_NO_PROGRESS="1")
-    # uv has names of its own for what pip is often told by the environment.
-    for theirs, ours in (
-        ("PIP_INDEX_URL", "UV_DEFAULT_INDEX"),
-        ("PIP_EXTRA_INDEX_URL", "UV_INDEX"),
-        ("PIP_CERT", "SSL_CERT_FILE"),
-    ):
-        if theirs in os.environ:
-            env.setdefault(ours, os.environ[theirs])
+    env = {**pip_settings(), **env}
     run([uv, "--quiet", *words], env=env, timeout=900).check()
+
+
+def pip_settings() -> dict[str, str]:
+    """What pip is told by the environment, under the names that uv has for it."""
+    names = {
+        "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
+        "PIP_EXTRA_INDEX_URL": "UV_INDEX",
+        "PIP_CERT": "SSL_CERT_FILE",
+    }
+    return {ours: os.environ[theirs] for theirs, ours in names.items() if theirs in os.environ}
