@@ -48,6 +48,7 @@ pub(crate) fn run(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<()> {
             return Err(PySystemExit::new_err(1));
         }
     };
+    program::drop_first_path(py)?;
     let source = if settings.disabled {
         None
     } else {

@@ -25,7 +25,9 @@ use crate::{
 pub(crate) struct Site {
     /// Folders of `sys.path` that are packed, as paths in the bundle, in order.
     pub(crate) sys_path: Vec<Vec<u8>>,
-    /// Those of them in which distributions are installed.
+    /// Zip files of `sys.path` that are packed: the interpreter's own importer reads them.
+    pub(crate) zips: Vec<ZipEntry>,
+    /// Those of the folders in which distributions are installed.
     pub(crate) install: Vec<Vec<u8>>,
     /// Those of them that hold the standard library.
     pub(crate) stdlib: Vec<Vec<u8>>,
@@ -35,7 +37,25 @@ pub(crate) struct Site {
     pub(crate) editable: Vec<PathBuf>,
 }
 
+/// A zip file on `sys.path`.
+#[derive(Debug)]
+pub(crate) struct ZipEntry {
+    /// Its path in the bundle.
+    path: Vec<u8>,
+    /// How many folders come before it.
+    behind: usize,
+}
+
 impl Site {
+    /// All of `sys.path` that is packed, in order.
+    pub(crate) fn entries(&self) -> Vec<&[u8]> {
+        let mut entries: Vec<&[u8]> = self.sys_path.iter().map(Vec::as_slice).collect();
+        for zip in self.zips.iter().rev() {
+            entries.insert(zip.behind, &zip.path);
+        }
+        entries
+    }
+
     /// Sorts the interpreter's `sys.path`. Site folders outside the environment (of a base prefix
     /// that a virtual environment lets through) become roots.
     ///
@@ -51,7 +71,16 @@ impl Site {
                 site_folders.push(folder);
             }
         }
-        for folder in folders(&python.sys_path) {
+        let entries = python.sys_path.iter();
+        for folder in entries.filter_map(|path| fs::canonicalize(path).ok()) {
+            if !folder.is_dir() {
+                let path = roots.bundle_path(&folder);
+                site.zips.extend(path.map(|path| ZipEntry {
+                    path,
+                    behind: site.sys_path.len(),
+                }));
+                continue;
+            }
             let is_site = site_folders.contains(&folder);
             let is_stdlib = !is_site
                 && stdlib

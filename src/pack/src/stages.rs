@@ -91,11 +91,7 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
         optimize: vec![0],
         glibc: shared.glibc(),
         roots: roots.to_manifest(),
-        sys_path: site
-            .sys_path
-            .iter()
-            .map(|path| name::escape(path))
-            .collect(),
+        sys_path: site.entries().into_iter().map(name::escape).collect(),
         pth: site.lines.clone(),
         editable: site
             .editable

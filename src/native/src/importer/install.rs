@@ -77,6 +77,7 @@ pub(crate) fn install(
     let no_site: bool = sys.getattr("flags")?.getattr("no_site")?.is_truthy()?;
     if !own && !no_site {
         state.run_pth_lines(py)?;
+        state.settle_path(py)?;
     }
     Ok(Installed { redirected })
 }

@@ -1,6 +1,6 @@
 //! `sys.path` and the prefixes: what named the environment names the node image's tree.
 
-use std::{ffi::OsString, os::unix::ffi::OsStrExt as _};
+use std::{collections::HashSet, ffi::OsString, os::unix::ffi::OsStrExt as _};
 
 use pybundle_bundle::name;
 use pyo3::{
@@ -96,6 +96,31 @@ impl State {
                 path.insert(at, folder)?;
                 at += 1;
             }
+        }
+        Ok(())
+    }
+
+    /// Puts what `.pth` lines have added to `sys.path` where they put it: an entry that the
+    /// manifest names too was added a second time, and the first place counts.
+    pub(crate) fn settle_path(&self, py: Python<'_>) -> PyResult<()> {
+        let path = self.machinery.sys.bind(py).getattr("path")?;
+        let path = path.cast_into::<PyList>()?;
+        let mut seen = HashSet::new();
+        let mut at = 0;
+        while at < path.len() {
+            let entry: Option<OsString> = path.get_item(at)?.extract().ok();
+            let claimed = entry.and_then(|entry| self.place_of(entry.as_bytes()));
+            let Some((_, inside)) = claimed else {
+                at += 1;
+                continue;
+            };
+            if seen.contains(&inside) {
+                path.del_item(at)?;
+                continue;
+            }
+            path.set_item(at, self.tree_string(py, &inside)?)?;
+            seen.insert(inside);
+            at += 1;
         }
         Ok(())
     }

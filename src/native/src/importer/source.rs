@@ -1,6 +1,11 @@
 //! The loader of source modules: code from the node image, everything else from the tree.
 
-use pybundle_bundle::{limits::NONE, record::Module};
+use std::{ffi::OsString, os::unix::ffi::OsStrExt as _};
+
+use pybundle_bundle::{
+    limits::NONE,
+    record::{Module, ModuleKind},
+};
 use pyo3::{
     exceptions::PyImportError,
     intern,
@@ -203,11 +208,34 @@ impl State {
         self.count(|counters| &counters.modules_from_memory);
         if module.filename_at == NONE {
             // The file name couldn't be put in while decoding.
-            self.machinery
-                .imp
-                .bind(py)
-                .call_method1(intern!(py, "_fix_co_filename"), (&code, path))?;
+            let sourceless = module.kind == ModuleKind::Sourceless as u8;
+            let path = if sourceless {
+                self.recorded_file(py, &code)?
+            } else {
+                Some(path.clone())
+            };
+            if let Some(path) = path {
+                self.machinery
+                    .imp
+                    .bind(py)
+                    .call_method1(intern!(py, "_fix_co_filename"), (&code, path))?;
+            }
         }
         Ok(Some(code))
+    }
+
+    /// The file that bytecode without a source says it came from, if it lay below a packed root:
+    /// importlib leaves the name as it is, here only the root is replaced.
+    fn recorded_file<'py>(
+        &self,
+        py: Python<'py>,
+        code: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyString>>> {
+        let recorded: OsString = code.getattr(intern!(py, "co_filename"))?.extract()?;
+        let claimed = self.claims.claim(recorded.as_bytes());
+        let claimed = claimed.filter(|claimed| claimed.whole);
+        claimed
+            .map(|claimed| self.tree_string(py, &claimed.inside))
+            .transpose()
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use pyo3::{
@@ -42,19 +42,20 @@ pub(super) fn run(
     match program {
         Program::Script(path) => script(py, &main, path, source),
         Program::Module(name) => {
-            let folder = std::env::current_dir().ok();
-            set_first_path(py, folder.as_deref().map(Path::as_os_str))?;
+            if let Ok(folder) = std::env::current_dir() {
+                set_first_path(py, folder.as_os_str())?;
+            }
             module(py, name, true)
         }
         Program::Command(source) => {
-            set_first_path(py, Some(OsStr::new("")))?;
+            set_first_path(py, OsStr::new(""))?;
             let source = dedented(py, source)?;
             let code = compile(py, source.as_any(), "<string>".as_ref())?;
             remember_source(py, &code, &source)?;
             execute(py, &code, &main)
         }
         Program::Stdin => {
-            set_first_path(py, Some(OsStr::new("")))?;
+            set_first_path(py, OsStr::new(""))?;
             let source = match source {
                 Some(source) => PyBytes::new(py, &source.content).into_any(),
                 None => sys.getattr("stdin")?.call_method0("read")?,
@@ -87,17 +88,25 @@ fn fresh_main(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     Ok(main)
 }
 
-/// Puts `first` where `python -m pybundle` has put the working folder.
-fn set_first_path(py: Python<'_>, first: Option<&OsStr>) -> PyResult<()> {
+/// Takes the working folder, which `python -m pybundle` has put there, from the front of
+/// `sys.path`: lines of `.pth` files run before Python puts anything there, and may do so too.
+pub(super) fn drop_first_path(py: Python<'_>) -> PyResult<()> {
     let sys = py.import(intern!(py, "sys"))?;
     let path = sys.getattr("path")?.cast_into::<PyList>()?;
+    if safe_path(&sys)? || path.is_empty() {
+        return Ok(());
+    }
+    path.del_item(0)
+}
+
+/// Puts the program's folder in front of `sys.path`.
+fn set_first_path(py: Python<'_>, first: &OsStr) -> PyResult<()> {
+    let sys = py.import(intern!(py, "sys"))?;
     if safe_path(&sys)? {
         return Ok(());
     }
-    if !path.is_empty() {
-        path.del_item(0)?;
-    }
-    first.map_or(Ok(()), |first| path.insert(0, first))
+    let path = sys.getattr("path")?.cast_into::<PyList>()?;
+    path.insert(0, first)
 }
 
 /// Whether Python was told to leave `sys.path[0]` out: `-I`, `-P`, `PYTHONSAFEPATH`.
@@ -134,14 +143,15 @@ fn script(
         .windows(ZIP_END.len())
         .any(|window| window == ZIP_END);
     if (path.is_dir() || zip) && has_importer(py, path.as_os_str())? {
-        set_first_path(py, None)?;
         let sys_path = py.import("sys")?.getattr("path")?;
         // Also where `-P` keeps folders of programs out.
         sys_path.call_method1("insert", (0, path.as_os_str()))?;
         return module(py, "__main__", false);
     }
     let real = path.canonicalize().unwrap_or_else(|_| path.clone());
-    set_first_path(py, real.parent().map(Path::as_os_str))?;
+    if let Some(folder) = real.parent() {
+        set_first_path(py, folder.as_os_str())?;
+    }
     main.set_item("__file__", path.as_os_str())?;
     main.set_item("__cached__", py.None())?;
     let compiled = path.extension().is_some_and(|extension| extension == "pyc");
