@@ -94,7 +94,10 @@ impl FolderMethods {
             let state = State::get()?;
             let spec = match slf.get().find(state, fullname, target)? {
                 Some(Answer::Module(spec)) => spec,
-                Some(Answer::Portion(spec)) => return Ok(Some(spec)),
+                Some(Answer::Portion(spec)) => {
+                    slf.get().place_portion(state, fullname)?;
+                    return Ok(Some(spec));
+                }
                 None => return Ok(None),
             };
             // Asked by name, not by our own finder: by a hook that rewrites sources, say, which
@@ -163,6 +166,13 @@ impl FolderMethods {
             None if state.is_open() => self.find_on_disk(state, fullname, target),
             None => Ok(None),
         }
+    }
+
+    fn place_portion(&self, state: &State, fullname: &Bound<'_, PyString>) -> PyResult<()> {
+        let name = fullname.to_cow()?;
+        let tail = name.rsplit('.').next().unwrap_or_default();
+        let inside = claims::join(&self.inside, tail.as_bytes());
+        state.place_portion(fullname.py(), tail, &inside)
     }
 
     fn find_on_disk<'py>(

@@ -1,8 +1,9 @@
 //! Modules of the standard library that need a hand.
 //!
-//! `pkgutil` must learn of our finder. `sysconfig` walks from the interpreter's path to its real
-//! folder, name by name, at every start of a program that imports numpy or pandas; what it asks is
-//! known without looking. Sub-interpreters import from files.
+//! `pkgutil` must learn of our finder, `importlib.metadata` and its backport of files that aren't in
+//! the tree yet. `sysconfig` walks from the interpreter's path to its real folder, name by name, at
+//! every start of a program that imports numpy or pandas; what it asks is known without looking.
+//! Sub-interpreters import from files.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -21,12 +22,25 @@ use super::{
     guard::{guard, import_error},
     lookup::Place,
     state::State,
+    unplaced,
 };
 
 /// Is this one of the modules that [`around`] knows?
 pub(crate) fn wants(name: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = name.py();
-    Ok(name.eq(intern!(py, "pkgutil"))? || name.eq(intern!(py, "sysconfig"))?)
+    Ok(
+        name.eq(intern!(py, "pkgutil"))?
+            || name.eq(intern!(py, "sysconfig"))?
+            || is_metadata(name)?,
+    )
+}
+
+fn is_metadata(name: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = name.py();
+    Ok(
+        name.eq(intern!(py, "importlib.metadata"))?
+            || name.eq(intern!(py, "importlib_metadata"))?,
+    )
 }
 
 /// Prepares for a module of the standard library that is about to be loaded. Sub-interpreters have
@@ -54,6 +68,9 @@ pub(crate) fn around(
     if name.eq(intern!(py, "pkgutil"))? {
         body()?;
         register(state, py)
+    } else if is_metadata(name)? {
+        body()?;
+        unplaced::teach_metadata(state, name)
     } else if name.eq(intern!(py, "sysconfig"))? {
         with_known_paths(state, py, body)
     } else {

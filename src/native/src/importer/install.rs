@@ -9,7 +9,7 @@ use std::{
 
 use pybundle_bundle::Manifest;
 use pybundle_load::{Image, Job};
-use pyo3::{exceptions::PyImportError, prelude::*, types::PyList};
+use pyo3::{exceptions::PyImportError, intern, prelude::*, types::PyList};
 
 use super::{
     claims::{self, Claims},
@@ -17,7 +17,7 @@ use super::{
     hooks,
     paths::Standard,
     state::State,
-    version,
+    unplaced, version,
 };
 
 /// What an installation depends on beside the node image.
@@ -73,6 +73,7 @@ pub(crate) fn install(
     state.make_finders(py)?;
     insert_finder(state, py)?;
     hooks::register(state, py)?;
+    unplaced::teach_metadata(state, intern!(py, "importlib.metadata").as_any())?;
     let redirected = state.redirect_variables(py)?;
     let no_site: bool = sys.getattr("flags")?.getattr("no_site")?.is_truthy()?;
     if !own && !no_site {

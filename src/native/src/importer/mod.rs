@@ -12,6 +12,7 @@
 //! | [`code`], [`library`] | code objects from the mapping; shared libraries |
 //! | [`copies`] | libraries in memory, where the node executes no files |
 //! | [`resources`] | files that a loader is asked for |
+//! | [`unplaced`] | files that importlib reaches by path |
 //! | [`install`] | putting all of it into an interpreter |
 //!
 //! No Python function of ours runs during an import.
@@ -38,6 +39,7 @@ mod sourceless;
 mod spec;
 mod state;
 mod traceback;
+mod unplaced;
 mod variables;
 mod version;
 

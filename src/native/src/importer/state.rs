@@ -34,6 +34,8 @@ pub(crate) struct State {
     pub(crate) packed_level: bool,
     /// `importlib.invalidate_caches()` was called: the disk may know more than the bundle.
     open: AtomicBool,
+    /// importlib's loader of namespace packages has been taught to place files.
+    pub(crate) namespaces: AtomicBool,
     /// Entries of the libraries that this process has opened.
     libraries: Mutex<HashSet<u32>>,
     /// Copies of them and of extension modules, where files of the node can't be executed.
@@ -54,6 +56,7 @@ impl State {
             machinery,
             listings: PyDict::new(py).unbind(),
             open: AtomicBool::new(false),
+            namespaces: AtomicBool::new(false),
             libraries: Mutex::default(),
             copies: Copies::default(),
             image,
