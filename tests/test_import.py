@@ -224,44 +224,6 @@ assert not reading & {name for file, name in seen if "importlib" in file}, seen
     served.run("-c", program).check()
 
 
-def test_namespaces_are_split_between_bundle_and_disk(served, tmp_path):
-    (tmp_path / "more/spaced").mkdir(parents=True)
-    (tmp_path / "more/spaced/three.py").write_text("NAME = 'three'\n")
-    program = """
-import spaced.one, spaced.two, spaced.three, sys
-print(spaced.one.NAME, spaced.two.NAME, spaced.three.NAME, type(spaced.__path__).__name__)
-sys.path.append(sys.argv[1])
-import spaced.four
-print(spaced.four.NAME, len(list(spaced.__path__)))
-"""
-    (tmp_path / "late/spaced").mkdir(parents=True)
-    (tmp_path / "late/spaced/four.py").write_text("NAME = 'four'\n")
-    result = served.run(
-        "-c", program, tmp_path / "late", env={"PYTHONPATH": str(tmp_path / "more")}
-    )
-    assert result.check().stdout == "one two three _NamespacePath\nfour 3\n"
-
-
-def test_the_order_of_sys_path_holds(served, tmp_path):
-    for name in ("first", "script"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "plain.py").write_text(f"HOOKS = []\nWHERE = {name!r}\n")
-    program = """
-import sys
-sys.modules.pop("plain", None)
-import plain
-print(getattr(plain, "WHERE", "bundle"))
-"""
-    script = tmp_path / "script/program.py"
-    script.write_text(program)
-    first = {"PYTHONPATH": str(tmp_path / "first")}
-    assert served.run("-c", program).check().stdout == "bundle\n"
-    assert served.run("-c", program, env=first).check().stdout == "first\n"
-    assert served.run(script, env=first).check().stdout == "script\n"
-    appended = f"import sys; sys.path.append({str(tmp_path / 'first')!r})\n{program}"
-    assert served.run("-c", appended).check().stdout == "bundle\n"
-
-
 def test_original_paths_stay_claimed(small, served):
     program = """
 import importlib.machinery, os, sys
@@ -287,63 +249,6 @@ assert not any(path.startswith(sys.argv[3]) for path in sys.path)
 def test_pth_files_did_what_site_does(small, served):
     program = "import plain, beside, sys; print(plain.HOOKS, beside.__file__[len(sys.prefix):])"
     assert served.run("-c", program).check().stdout == "['hook.pth'] /extra/beside.py\n"
-
-
-def test_tools_see_files(small, served, tmp_path):
-    program = """
-import doctest, inspect, linecache, os, pickle, pkgutil, runpy, sys, traceback, warnings
-from importlib import metadata, reload, util
-import fast, plain, shapes, shapes.resources, shapes.area
-assert inspect.getsource(plain.double).startswith("def double")
-assert os.path.exists(inspect.getsourcefile(plain))
-assert shapes.resources.beside("latest.txt") == shapes.resources.asked("square.txt")
-assert os.path.exists(os.path.join(os.path.dirname(shapes.__file__), "data-\\u00e4.csv"))
-assert pkgutil.get_data("shapes", "templates/square.txt")
-loader = shapes.__loader__
-assert pickle.loads(pickle.dumps(loader)) == loader and loader != plain.__loader__
-assert hash(pickle.loads(pickle.dumps(loader))) == hash(loader)
-assert reload(plain) is plain
-assert runpy.run_module("plain")["double"](2) == 4
-assert runpy.run_path(plain.__file__)["double"](2) == 4
-spec = util.spec_from_file_location("again", plain.__file__)
-module = util.module_from_spec(spec)
-spec.loader.exec_module(module)
-assert module.double(3) == 6
-try:
-    plain.double()
-except TypeError:
-    pass
-try:
-    shapes.area.square(None)
-except TypeError:
-    assert "side" in traceback.format_exc().splitlines()[-3], traceback.format_exc()
-points = metadata.distribution("shapes").entry_points
-assert sorted(point.name for point in points) == ["circle", "shapes-area", "square"]
-assert [d.version for d in metadata.distributions(name="shapes")] == ["2.1"]
-try:
-    loader.get_code("other")
-except ImportError as error:
-    assert error.name == "other"
-else:
-    raise AssertionError
-if sys.version_info >= (3, 9):
-    from importlib import resources
-    folder = resources.files("shapes")
-    assert "square.txt" in {path.name for path in (folder / "templates").iterdir()}
-    assert (folder / "area/round.py").read_text()
-"""
-    served.run("-c", program).check()
-
-
-def test_errors_look_like_importlibs(small, served, tmp_path):
-    # A traceback through an import has no frame of importlib, and the source's lines.
-    program = tmp_path / "program.py"
-    program.write_text("import shapes.old\n")
-    expected = run([small.python, program]).stderr
-    got = served.run(program, env={"PYBUNDLE_TIMEOUT": "30"})
-    assert got.status == 1
-    tree = got.stderr.split('File "')[-1].split("/lib/python")[0]
-    assert got.stderr.replace(tree, str(small.folder)) == expected
 
 
 def test_hooks_that_rewrite_sources_find_them(served):
@@ -427,14 +332,6 @@ def test_a_program_inside_the_environment_keeps_its_files(small, tmp_path):
         assert lines[1:] in ([], [str(packed.folder / "app/helper/inner.py")])
 
 
-def test_other_optimisation_levels_compile_the_source(served):
-    program = "assert False\nimport shapes\nprint(shapes.__doc__, shapes.__cached__[-9:])"
-    words = served.words("-c", program)
-    env = clean_environment(**served.variables())
-    result = run([words[0], "-OO", *words[1:]], env=env).check()
-    assert result.stdout == "None opt-2.pyc\n"
-
-
 def test_variables_that_name_packed_files_are_redirected(small, served, tmp_path):
     folder = small.packages / "shapes/templates"
     env = {
@@ -457,23 +354,3 @@ assert get(b"SSL_CERT_FILE").decode() == certificate
     served.run("-c", program, env=env).check()
     redirected = json.loads((tmp_path / "receipt.json").read_text())["facts"]["redirected"]
     assert sorted(redirected) == ["PROJ_DATA", "SSL_CERT_FILE"]
-
-
-def test_threads_import_at_once(served):
-    program = """
-import importlib, sys, threading
-sys.setswitchinterval(1e-5)
-names = ["shapes.area.round", "shapes.cli", "spaced.one", "spaced.two", "fast", "beside"] * 4
-errors = []
-def load(name):
-    try:
-        importlib.import_module(name)
-    except BaseException as error:
-        errors.append(error)
-threads = [threading.Thread(target=load, args=(name,)) for name in names]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
-assert not errors, errors
-"""
-    for _ in range(3):
-        served.run("-c", program).check()

@@ -1,6 +1,7 @@
 """Environments to pack, by name, and an empty one that holds pybundle alone.
 
 ``small``  packages of a few lines from tests/data/small: every kind of file, made in a second
+``varied`` small and what tests/data/varied has for the comparison with plain imports
 ``core``   numpy h5py mpi4py pyyaml requests, about 100 MB, for any Python
 ``w2``     core and scipy pandas matplotlib scikit-learn, about 500 MB, for the main Python
 ``runner`` nothing
@@ -13,7 +14,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import built, installing, small
+from . import built, installing, small, varied
 from .paths import TEST, digest, files_digest, locked, made_once
 from .pythons import Python
 
@@ -59,6 +60,17 @@ class Environment:
 def environment(name: str, python: Python) -> Environment:
     """The environment of this name for this Python, made if need be."""
     folder = TEST / "env" / f"{name}-{python.minor}"
+    if name == "varied":
+        key = files_digest(
+            path
+            for source in (small.SOURCE, varied.SOURCE)
+            for path in source.rglob("*")
+            if path.is_file()
+        )
+        key = digest([key, str(python.executable), small.VERSION, varied.VERSION])
+        made_once(folder, key, lambda made: varied.make(made, python))
+        _install_pybundle(folder)
+        return Environment(name, python, folder)
     if name == "small":
         key = files_digest(path for path in small.SOURCE.rglob("*") if path.is_file())
         key = digest([key, str(python.executable), small.VERSION])

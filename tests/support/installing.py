@@ -25,6 +25,11 @@ def install(interpreter: Path, packages: Sequence[object], *, compile: bool = Tr
     _uv([*words, "--compile-bytecode"] if compile else words)
 
 
+def install_editable(interpreter: Path, project: Path) -> None:
+    """Install a project as it lies there, built by the setuptools of the environment."""
+    _uv(["pip", "install", "--python", interpreter, "--no-build-isolation", "-e", project])
+
+
 def _uv(words: Sequence[object]) -> None:
     beside = Path(sys.executable).with_name("uv")
     uv = beside if beside.exists() else shutil.which("uv")

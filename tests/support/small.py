@@ -38,7 +38,7 @@ def make(folder: Path, python: Python) -> None:
     interpreter = installing.create(folder, python)
     packages = folder / "lib" / f"python{python.minor}" / "site-packages"
     shutil.copy(SOURCE / "plain.py", packages)
-    _distribution(packages, "plain", "1.0", ["plain.py"])
+    distribution(packages, "plain", "1.0", ["plain.py"])
     shutil.copytree(SOURCE / "shapes", packages / "shapes")
     (packages / "shapes/templates/latest.txt").symlink_to("square.txt")
     (packages / "shapes/data-\u00e4.csv").write_text("side,area\n2,4\n")
@@ -48,13 +48,13 @@ def make(folder: Path, python: Python) -> None:
     script.write_text(f"#!{interpreter}\nfrom shapes.cli import main\nraise SystemExit(main())\n")
     script.chmod(0o755)
     files = ["shapes", "../../../bin/shapes-area"]
-    _distribution(packages, "shapes", "2.1", files, ENTRY_POINTS)
+    distribution(packages, "shapes", "2.1", files, ENTRY_POINTS)
     for part in ("one", "two"):
         shutil.copytree(SOURCE / f"spaced-{part}", packages, dirs_exist_ok=True)
-    _distribution(packages, "spaced-one", "0.1", ["spaced/one"])
-    _distribution(packages, "spaced-two", "0.2", ["spaced/two.py"])
+    distribution(packages, "spaced-one", "0.1", ["spaced/one"])
+    distribution(packages, "spaced-two", "0.2", ["spaced/two.py"])
     _fast(packages, interpreter)
-    _distribution(packages, "fast", "3.0", ["fast", "fast.libs"])
+    distribution(packages, "fast", "3.0", ["fast", "fast.libs"])
     shutil.copytree(SOURCE / "extra", folder / "extra")
     (packages / "extra.pth").write_text("../../../extra\n# a comment\nno-such-folder\n")
     (packages / "hook.pth").write_text("import plain; plain.HOOKS.append('hook.pth')\n")
@@ -78,7 +78,7 @@ def _fast(packages: Path, interpreter: Path) -> None:
     subprocess.run([*compile, *stub, "-o", packages / "fast" / f"_fast{suffix}"], check=True)
 
 
-def _distribution(
+def distribution(
     packages: Path, name: str, version: str, files: list[str], entry_points: str = ""
 ) -> None:
     """Write a distribution's metadata with a complete RECORD."""

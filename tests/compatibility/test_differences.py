@@ -1,0 +1,101 @@
+"""What is not as with plain files: COMPATIBILITY.md has the reasons."""
+
+import json
+
+from support.compared import BUNDLED, EMPTY, FILES, OWN, output, start
+
+
+def told(python, way, program, *options):
+    """What a program prints as JSON, this way."""
+    return json.loads(output(python, way, *options, "-c", f"import json\n{program}"))
+
+
+def test_test_folders_appear_when_something_in_them_is_used(python):
+    program = """
+import os, pkgutil, files, importlib.util, importlib.resources
+folder = os.path.join(os.path.dirname(files.__file__), "tests")
+seen = [os.path.exists(os.path.join(folder, "sample.txt"))]
+seen.append(importlib.util.find_spec("files.tests") is not None)
+seen.append("tests" in [m.name for m in pkgutil.iter_modules(files.__path__)])
+import files.tests
+importlib.resources.files("files.tests")
+seen.append(os.path.exists(os.path.join(folder, "sample.txt")))
+print(json.dumps(seen))
+"""
+    assert told(python, FILES, program) == [True] * 4
+    for way in BUNDLED:
+        assert told(python, way, program) == [False, True, True, True]
+        assert told(python, way, program, "--all-files") == [True] * 4
+
+
+def test_bytecode_files_dont_exist(python):
+    program = """
+import os, importlib.metadata, importlib.util, shapes
+listed = [str(path) for path in importlib.metadata.files("shapes")]
+print(json.dumps([os.path.exists(shapes.__cached__),
+    importlib.util.cache_from_source(shapes.__file__) == shapes.__cached__,
+    any(path.endswith(".pyc") for path in listed), "shapes/__init__.py" in listed]))
+"""
+    assert told(python, FILES, program) == [True] * 4
+    for way in BUNDLED:
+        exists, same, _, listed = told(python, way, program)
+        assert (exists, same, listed) == (False, True, True)
+
+
+def test_loaders_are_subclasses_of_importlibs(python):
+    program = """
+import importlib.machinery as m, shapes, sourceless, fast._fast
+kinds = m.SourceFileLoader, m.SourcelessFileLoader, m.ExtensionFileLoader
+loaders = [module.__loader__ for module in (shapes, sourceless, fast._fast)]
+print(json.dumps([[isinstance(l, k), type(l).__name__] for l, k in zip(loaders, kinds)]))
+"""
+    names = ["SourceLoader", "SourcelessLoader", "ExtensionLoader"]
+    for way in BUNDLED:
+        assert told(python, way, program) == [[True, name] for name in names]
+
+
+def test_importlibs_frames_are_fewer(python):
+    program = """
+import importlib, traceback
+try:
+    # An import statement leaves importlib's frames out, a call leaves them in.
+    importlib.import_module("failing.body")
+except ZeroDivisionError as error:
+    frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+print(json.dumps([frame for frame in frames if not frame.endswith("body.py")]))
+"""
+    plain = told(python, FILES, program)
+    assert "<frozen importlib._bootstrap_external>" in plain
+    for way in BUNDLED:
+        got = told(python, way, program)
+        assert got == [frame for frame in plain if not frame.endswith("external>")]
+
+
+def test_compile_time_warnings_came_when_packing(python):
+    words = ("-c", "import escaping; print(escaping.PATTERN)")
+    options = ("-W", "always")
+    plain = start(python, FILES, *words, options=options).check()
+    assert "invalid escape sequence" in plain.stderr
+    for way in BUNDLED:
+        got = start(python, way, *words, options=options).check()
+        assert got.stdout == plain.stdout
+        assert "escape" not in got.stderr
+
+
+def test_lines_of_pth_files_run_once(python):
+    program = "import plain\nprint(json.dumps(plain.HOOKS))"
+    assert told(python, EMPTY, program) == ["hook.pth"]
+    # By the environment's own interpreter `site` runs them, as often as it does without a bundle.
+    assert told(python, OWN, program) == told(python, FILES, program)
+
+
+def test_editable_folders_come_behind_the_bundles(python):
+    program = """
+import sys
+names = [path.replace(sys.prefix, "") for path in sys.path]
+print(json.dumps([name for name in names if name.endswith(("linked/src", "/extra"))]))
+"""
+    plain = told(python, FILES, program)
+    assert plain[-1] == "/extra"
+    assert told(python, OWN, program) == plain
+    assert told(python, EMPTY, program) == plain[::-1]

@@ -1,0 +1,3 @@
+import circular.reader
+
+VALUE = 1

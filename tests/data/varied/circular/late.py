@@ -1,0 +1,3 @@
+from .early import anything
+
+absent_yet = 1

@@ -1,0 +1,7 @@
+from . import right
+
+NAME = "left"
+
+
+def other():
+    return right.NAME

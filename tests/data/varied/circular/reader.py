@@ -1,0 +1,3 @@
+import circular.attribute
+
+circular.attribute.VALUE

@@ -1,0 +1,2 @@
+from ..two import NAME as two
+from . import leaf

@@ -1,0 +1,2 @@
+from .. import two
+from ..two import NAME

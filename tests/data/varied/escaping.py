@@ -1,0 +1,3 @@
+"""Compiling it warns."""
+
+PATTERN = "\d"

@@ -1,0 +1,4 @@
+try:
+    from . import body
+except ZeroDivisionError as error:
+    raise ImportError("chained needs body", name="body") from error

@@ -1,0 +1,3 @@
+def function():
+	return 1
+        return 2

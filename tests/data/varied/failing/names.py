@@ -1,0 +1,1 @@
+from failing.helper import HELPER

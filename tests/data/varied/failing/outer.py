@@ -1,0 +1,2 @@
+import failing.helper
+from failing import body

@@ -1,0 +1,3 @@
+GOOD = 1
+if GOOD
+    BAD = 2

@@ -1,0 +1,1 @@
+"""Data in all the places."""

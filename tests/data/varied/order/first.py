@@ -1,0 +1,7 @@
+from order import EVENTS
+
+EVENTS.append("begin of first")
+
+from . import second
+
+EVENTS.append("end of first")

@@ -1,0 +1,4 @@
+import sys
+
+EVENTS = sys.modules["order"].EVENTS
+EVENTS.append("second")

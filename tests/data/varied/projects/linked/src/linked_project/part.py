@@ -1,0 +1,3 @@
+import plain
+
+NAME = plain.__name__
