@@ -7,6 +7,7 @@ the two outputs can be compared.
 import json
 import os
 import re
+import signal
 import sys
 import tempfile
 import traceback
@@ -41,6 +42,8 @@ def answer(function):
             text = pipe.read()
         _, status = os.waitpid(child, 0)
         return json.loads(text) if text else {"ended": status}
+    # What hangs must not take the other answers with it.
+    signal.alarm(30)
     try:
         with tempfile.TemporaryDirectory() as folder:
             folder = os.path.realpath(folder)
