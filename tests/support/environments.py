@@ -84,11 +84,11 @@ def environment(name: str, python: Python) -> Environment:
             installing.install(interpreter, packages)
 
     made_once(folder, digest([*packages, str(python.executable)]), make)
-    _install_pybundle(folder)
+    install_pybundle(folder)
     return Environment(name, python, folder)
 
 
-def _install_pybundle(folder: Path) -> None:
+def install_pybundle(folder: Path) -> None:
     """Bring the pybundle of an environment up to date; a quarter of a second."""
     wheel = built.wheel()
     key = f"{wheel.stat().st_mtime_ns}"
