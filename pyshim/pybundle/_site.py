@@ -73,6 +73,18 @@ def is_tool(form, value):
     return name in TOOLS or name.rstrip("0123456789.") == "pip"
 
 
+def is_subinterpreter():
+    """Whether this isn't the process's first interpreter: `site` runs in each of them.
+
+    From Python 3.12 on the extension refuses to be loaded there; they import from files.
+    """
+    try:
+        import _interpreters as interpreters
+    except ImportError:
+        import _xxsubinterpreters as interpreters
+    return interpreters.get_current() != interpreters.get_main()
+
+
 class _Finder:
     """Asked for ``sitecustomize`` when ``sys.path`` is complete."""
 
@@ -83,9 +95,13 @@ class _Finder:
         sys.meta_path.remove(_Finder)
         form, value = program()
         if not is_tool(form, value):
-            from pybundle import _native
-
-            _native.start_site(form, value)
+            try:
+                from pybundle import _native
+            except ImportError:
+                if not is_subinterpreter():
+                    raise
+            else:
+                _native.start_site(form, value)
         return None
 
 

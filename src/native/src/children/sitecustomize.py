@@ -14,6 +14,12 @@ def _attach(boot):
     sys.path.insert(0, boot)
     try:
         from pybundle import _native
+    except ImportError:
+        from pybundle._site import is_subinterpreter
+
+        if not is_subinterpreter():
+            raise
+        return
     finally:
         sys.path.remove(boot)
     _native.attach()
