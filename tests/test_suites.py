@@ -151,6 +151,15 @@ def test_importlib_resources_quick(python, own, tmp_path):
     backport(suites.RESOURCES_MODULES, python, tmp_path, own)
 
 
+@pytest.mark.timeout(600)
+def test_pytest_finds_packed_tests(python, tmp_path):
+    environment = suites.importlib(python)
+    runner = served(environment, tmp_path / "node")
+    packages = ("importlib_resources.tests", "tests")
+    plain = suites.pytest_outcomes(environment, None, packages, tmp_path / "plain")
+    compare(plain, suites.pytest_outcomes(environment, runner, packages, tmp_path / "bundle"))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_importlib_metadata(each_python, tmp_path):

@@ -26,7 +26,7 @@ from .pythons import Python
 
 DATA = ROOT / "tests" / "data" / "suites"
 METADATA, RESOURCES = "importlib_metadata==8.5.0", "importlib_resources==6.5.2"
-HELPERS = ("jaraco.test", "packaging", "pyfakefs")
+HELPERS = ("jaraco.test", "packaging", "pyfakefs", "pytest")
 RESOURCES_MODULES = tuple(
     f"importlib_resources.tests.test_{name}"
     for name in (
@@ -110,17 +110,24 @@ def cpython_outcomes(
     variables = {"PYTHONPATH": str(environment.packages), "PYTHONDONTWRITEBYTECODE": None}
     result = _run(environment, runner, args, variables, folder)
     assert report.exists(), result
-    outcomes = {}
-    for case in xml.etree.ElementTree.parse(report).getroot().iter("testcase"):
-        kinds = {part.tag for part in case}
-        failed = kinds & {"failure", "error"}
-        outcome = "failed" if failed else "skipped" if "skipped" in kinds else "passed"
-        outcomes[case.get("name") or "?"] = outcome
+    outcomes = _read(report)
     # The report leaves out subtests and what goes wrong outside of tests.
     headings = re.findall(r"(?m)^(?:FAIL|ERROR): (\w+) \((.*?)\)", result.stdout + result.stderr)
     for method, place in headings:
         outcomes[place if place.endswith(f".{method}") else f"{place}.{method}"] = "failed"
     return outcomes
+
+
+def pytest_outcomes(
+    environment: Environment, runner: Runner | None, packages: tuple[str, ...], folder: Path
+) -> Outcomes:
+    """Lets pytest look for tests in packages and run them: from files, or by a runner."""
+    folder.mkdir()
+    report = folder / "report.xml"
+    words = ["-m", "pytest", "-p", "no:cacheprovider", f"--junit-xml={report}", "--pyargs"]
+    result = _run(environment, runner, [*words, *packages], {}, folder)
+    assert report.exists(), result
+    return _read(report)
 
 
 def importlib_outcomes(
@@ -136,6 +143,18 @@ def importlib_outcomes(
         re.sub(r" at 0x[0-9a-f]+", "", name): outcome
         for name, outcome in json.loads(report.read_text()).items()
     }
+
+
+def _read(report: Path) -> Outcomes:
+    """What a report in JUnit's format says."""
+    outcomes = {}
+    for case in xml.etree.ElementTree.parse(report).getroot().iter("testcase"):
+        kinds = {part.tag for part in case}
+        failed = kinds & {"failure", "error"}
+        outcome = "failed" if failed else "skipped" if "skipped" in kinds else "passed"
+        name = ".".join(filter(None, (case.get("classname"), case.get("name"))))
+        outcomes[name] = outcome
+    return outcomes
 
 
 def _run(

@@ -24,6 +24,9 @@ pub const ROOTS_FOLDER: &str = "META-INF/pybundle/roots";
 /// Nothing of the environment may lie in here.
 pub const RESERVED_FOLDER: &str = "META-INF/pybundle";
 
+/// What the name of a group of tests has behind its distribution's.
+pub const TESTS_GROUP: &str = " tests";
+
 /// Longest path inside a bundle, in bytes (`PATH_MAX` of Linux less room for the node folder).
 pub const PATH_BYTES: usize = 3840;
 /// Longest name of one file or folder, in bytes.

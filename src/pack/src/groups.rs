@@ -5,7 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pybundle_bundle::{limits, name};
+use pybundle_bundle::{
+    limits::{self, TESTS_GROUP},
+    name,
+};
 
 use crate::{
     classify::{Class, class, first, is_library_name, is_test, place},
@@ -25,8 +28,6 @@ const EAGER_BYTES: u64 = 64 << 20;
 /// Headers and the like come with their distribution up to this many bytes (`numpy.get_include()`
 /// names a folder that a compiler then reads); above, on request only.
 const HEADER_BYTES: u64 = 4 << 20;
-/// What the name of a group of tests has behind its distribution's.
-const TESTS: &str = " tests";
 
 /// A group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,7 +43,7 @@ pub(crate) struct Group {
 impl Group {
     /// Holds tests alone.
     pub(crate) fn is_tests(&self) -> bool {
-        self.name.ends_with(TESTS)
+        self.name.ends_with(TESTS_GROUP)
     }
 }
 
@@ -144,7 +145,7 @@ impl Groups {
         for (number, group) in self.list.iter().enumerate() {
             let tested = group
                 .name
-                .strip_suffix(TESTS)
+                .strip_suffix(TESTS_GROUP)
                 .and_then(|name| self.find(name));
             direct[number].extend(tested);
         }
@@ -206,7 +207,11 @@ fn group_name(
         Some(owner) => owner.to_owned(),
         None => top_name(inside.inner),
     };
-    if is_test(place) { name + TESTS } else { name }
+    if is_test(place) {
+        name + TESTS_GROUP
+    } else {
+        name
+    }
 }
 
 /// The name of the top-level package or module that a path below a folder of `sys.path` is of.

@@ -158,6 +158,7 @@ impl FolderMethods {
         let found = self.row.and_then(|row| state.find_in(row, tail.as_bytes()));
         match found {
             Some(Found::Module(_, module)) => {
+                state.place_tests(fullname, &module)?;
                 Ok(state.module_spec(fullname, &module)?.map(Answer::Module))
             }
             Some(Found::Portion(inside)) => Ok(Some(Answer::Portion(
