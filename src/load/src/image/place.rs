@@ -47,6 +47,28 @@ impl Image {
         if self.is_placed(group) {
             return Ok(());
         }
+        let (groups, rows) = self.to_place(group)?;
+        self.put(&rows)?;
+        self.follow(&rows)?;
+        for group in groups {
+            self.site.state().set_group(group);
+        }
+        Ok(())
+    }
+
+    /// Bytes that [`Self::place`] would have to put into the tree.
+    ///
+    /// # Errors
+    /// [`Error::Row`] for a group that the index doesn't have.
+    pub fn bytes_to_place(&self, group: u32) -> Result<u64> {
+        let (_, rows) = self.to_place(group)?;
+        let entries = rows.iter().filter_map(|&row| self.index.entry(row));
+        Ok(entries.map(|entry| entry.size).sum())
+    }
+
+    /// The groups that come with one, itself included, as far as they aren't placed, and their
+    /// entries, ascending.
+    fn to_place(&self, group: u32) -> Result<(BTreeSet<u32>, Vec<u32>)> {
         let (mut groups, mut rows) = (BTreeSet::new(), BTreeSet::new());
         let mut next = vec![group];
         while let Some(row) = next.pop() {
@@ -64,13 +86,7 @@ impl Image {
             rows.extend(self.index.group_entries(&found).filter(wanted));
             next.extend(self.index.companions(&found));
         }
-        let rows = Vec::from_iter(rows);
-        self.put(&rows)?;
-        self.follow(&rows)?;
-        for group in groups {
-            self.site.state().set_group(group);
-        }
-        Ok(())
+        Ok((groups, Vec::from_iter(rows)))
     }
 
     /// Places one file, on request only or not, and gives its path. The file that a symlink leads
@@ -89,6 +105,26 @@ impl Image {
         Ok(self
             .tree()
             .join(OsStr::from_bytes(self.index.text(found.path))))
+    }
+
+    /// Makes folders, so that programs that list the one above find them before any of their files
+    /// is placed.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if one can't be made.
+    pub fn make_folders(&self, rows: impl IntoIterator<Item = u32>) -> Result<()> {
+        let state = self.site.state();
+        let mut missing = rows
+            .into_iter()
+            .filter(|&row| !state.folder(row))
+            .peekable();
+        if missing.peek().is_none() {
+            return Ok(());
+        }
+        let mut worker = self.worker()?;
+        let result = missing.try_for_each(|row| worker.make_folder(&self.index, state, row));
+        self.give_back(worker);
+        result
     }
 
     /// Places every file and decodes all code.
@@ -206,11 +242,15 @@ impl Image {
             count.bytes_read.fetch_add(done.read, Ordering::Relaxed);
         }
         worker.done = Done::default();
+        self.give_back(worker);
+        result
+    }
+
+    fn give_back(&self, mut worker: Worker) {
         worker.rest();
         if let Ok(mut workers) = self.workers.try_lock() {
             workers.push(worker);
         }
-        result
     }
 
     fn work_off(

@@ -121,6 +121,16 @@ impl Tree {
             .map_or(self.top.as_fd(), |(_, open)| open.as_fd()))
     }
 
+    /// Makes the folder with this row and those above it.
+    pub(crate) fn make_folder<B: AsRef<[u8]>>(
+        &mut self,
+        index: &Index<B>,
+        state: &State,
+        row: u32,
+    ) -> Result<()> {
+        self.folder(index, state, row).map(drop)
+    }
+
     /// Makes the folder itself.
     pub(crate) fn empty_folder<B: AsRef<[u8]>>(
         &mut self,

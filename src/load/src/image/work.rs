@@ -17,6 +17,7 @@ use super::{
     code,
     segment::Mapping,
     site::{self, Site},
+    state::State,
     stored::{Scratch, Stored},
     tree::{Content, IN_PLACE, Tree},
 };
@@ -207,6 +208,19 @@ impl Worker {
         self.claims.free(first, last);
         state.step();
         result.map(|()| Claimed::Done)
+    }
+
+    /// Makes a folder and those above it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn make_folder<B: AsRef<[u8]>>(
+        &mut self,
+        index: &Index<B>,
+        state: &State,
+        row: u32,
+    ) -> Result<()> {
+        self.tree.make_folder(index, state, row)
     }
 
     fn entry(&mut self, place: &Place<'_>, row: u32) -> Result<()> {

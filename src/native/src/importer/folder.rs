@@ -100,9 +100,14 @@ impl FolderMethods {
                 }
                 None => return Ok(None),
             };
-            // Asked by name, not by our own finder: by a hook that rewrites sources, say, which
-            // will read the file itself.
-            state.placed_path(&spec.getattr(intern!(slf.py(), "origin"))?)?;
+            // Asked by name, not by our own finder: by a hook that rewrites sources, say, which will
+            // read the file and run it without our loader.
+            let origin = spec.getattr(intern!(slf.py(), "origin"))?;
+            state.placed_path(&origin)?;
+            let origin: String = origin.extract()?;
+            if let Some((_, module)) = state.module_at(&origin) {
+                state.place_group(slf.py(), &module, &origin)?;
+            }
             Ok(Some(spec))
         })
     }
@@ -158,7 +163,7 @@ impl FolderMethods {
         let found = self.row.and_then(|row| state.find_in(row, tail.as_bytes()));
         match found {
             Some(Found::Module(_, module)) => {
-                state.place_tests(fullname, &module)?;
+                state.place_found(fullname.py(), &module)?;
                 Ok(state.module_spec(fullname, &module)?.map(Answer::Module))
             }
             Some(Found::Portion(inside)) => Ok(Some(Answer::Portion(

@@ -64,6 +64,7 @@ pub(crate) fn install(
 
     let state = State::new(py, image, job, claims, tree)?.publish()?;
     state.machinery.publish(py)?;
+    state.make_top_folders(py)?;
     state.rewrite_path(py, &standard, own)?;
     state.rewrite_prefixes(py, own)?;
     state.clean_cache(py)?;

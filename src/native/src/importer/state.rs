@@ -12,10 +12,7 @@ use std::{
     },
 };
 
-use pybundle_bundle::{
-    limits::TESTS_GROUP,
-    record::{Module, some},
-};
+use pybundle_bundle::record::{Module, some};
 use pybundle_load::{Counters, Image, Job};
 use pyo3::{
     exceptions::PyRuntimeError,
@@ -124,30 +121,6 @@ impl State {
         }
         py.detach(|| self.image.place(group))
             .map_err(|error| import_error(py, &error, self.name_of(module), path))
-    }
-
-    /// Places a folder of tests as soon as a module of it is found: those who run tests look for the
-    /// package, then list its folder, and import nothing before. What isn't tests is often looked
-    /// for only to learn whether it is there, so it is placed when it is imported.
-    ///
-    /// # Errors
-    /// As [`Self::place_group`].
-    pub(crate) fn place_tests(
-        &self,
-        fullname: &Bound<'_, PyString>,
-        module: &Module,
-    ) -> PyResult<()> {
-        let placed = |group| self.image.is_placed(group);
-        let Some(group) = some(module.group).filter(|&group| !placed(group)) else {
-            return Ok(());
-        };
-        let index = self.image.index();
-        let name = index.group(group).map(|group| index.text(group.name));
-        if name.is_some_and(|name| name.ends_with(TESTS_GROUP.as_bytes())) {
-            let path = fullname.to_cow()?;
-            self.place_group(fullname.py(), module, &path)?;
-        }
-        Ok(())
     }
 
     /// Opens the libraries that an extension module needs, each once.

@@ -6,7 +6,7 @@
 
 use std::{ffi::OsString, os::unix::ffi::OsStrExt as _, sync::atomic::Ordering};
 
-use pybundle_bundle::record::{ENTRY_LAZY, Folder, Node};
+use pybundle_bundle::record::{ENTRY_LAZY, Node};
 use pyo3::{
     intern,
     prelude::*,
@@ -40,12 +40,19 @@ impl State {
         })
     }
 
-    /// Places the files below a folder that belong to no package.
+    /// Places the files below a folder that belong to no package, and makes its folders, each of
+    /// which another distribution may fill later.
     fn place_loose(&self, row: u32) -> pybundle_load::Result<()> {
         let index = self.image.index();
-        let mut folders: Vec<Folder> = index.folder(row).into_iter().collect();
+        let mut folders = vec![row];
+        let mut made = Vec::new();
         while let Some(folder) = folders.pop() {
-            for node in index.children(&folder) {
+            made.push(folder);
+            for node in index
+                .folder(folder)
+                .iter()
+                .flat_map(|folder| index.children(folder))
+            {
                 match node {
                     Node::Entry(row) => {
                         let entry = index.entry(row);
@@ -53,14 +60,12 @@ impl State {
                             self.image.place_entry(row)?;
                         }
                     }
-                    Node::Folder(row) if self.own_init(row).is_none() => {
-                        folders.extend(index.folder(row));
-                    }
-                    Node::Folder(_) => {}
+                    Node::Folder(row) if self.own_init(row).is_none() => folders.push(row),
+                    Node::Folder(row) => made.push(row),
                 }
             }
         }
-        Ok(())
+        self.image.make_folders(made)
     }
 
     fn teach_namespaces(&self, py: Python<'_>) -> PyResult<()> {
