@@ -4,6 +4,8 @@
 ``varied`` small and what tests/data/varied has for the comparison with plain imports
 ``core``   numpy h5py mpi4py pyyaml requests, about 100 MB, for any Python
 ``w2``     core and scipy pandas matplotlib scikit-learn, about 500 MB, for the main Python
+``tested`` numpy networkx jinja2 and what runs their own tests, about 130 MB
+``packages`` more than two hundred distributions, about 1.2 GB, from tests/data/packages
 ``runner`` nothing
 All but ``small`` hold pybundle too, so that their own interpreter can run the bundle.
 """
@@ -15,14 +17,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import built, installing, small, varied
-from .paths import TEST, digest, files_digest, locked, made_once
+from .paths import ROOT, TEST, digest, files_digest, locked, made_once
 from .pythons import Python
 
 CORE = ("numpy", "h5py", "mpi4py", "pyyaml", "requests")
+
+
+def listed(name: str) -> tuple[str, ...]:
+    """The packages that a list in tests/data/packages names."""
+    lines = (ROOT / "tests/data/packages" / f"{name}.txt").read_text().splitlines()
+    return tuple(line for line in lines if line and not line.startswith("#"))
+
+
 PACKAGES: dict[str, tuple[str, ...]] = {
     "runner": (),
     "core": CORE,
     "w2": (*CORE, "scipy", "pandas", "matplotlib", "scikit-learn"),
+    "tested": ("numpy", "networkx", "jinja2", "pytest", "hypothesis"),
+    "packages": (*listed("most-downloaded"), *listed("scientific")),
 }
 # The imports of the workload W2, and how many environments of this size there may be at most: one.
 W2 = "import numpy, scipy.stats, pandas, matplotlib.pyplot"
@@ -69,7 +81,7 @@ def environment(name: str, python: Python) -> Environment:
         )
         key = digest([key, str(python.executable), small.VERSION, varied.VERSION])
         made_once(folder, key, lambda made: varied.make(made, python))
-        _install_pybundle(folder)
+        install_pybundle(folder)
         return Environment(name, python, folder)
     if name == "small":
         key = files_digest(path for path in small.SOURCE.rglob("*") if path.is_file())

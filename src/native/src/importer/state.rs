@@ -17,7 +17,7 @@ use pybundle_load::{Counters, Image, Job};
 use pyo3::{
     exceptions::PyRuntimeError,
     prelude::*,
-    types::{PyDict, PyString},
+    types::PyDict,
 };
 
 use super::{claims::Claims, copies::Copies, guard::import_error, library, machinery::Machinery};

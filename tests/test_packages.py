@@ -1,0 +1,55 @@
+"""Real packages from a bundle: their own tests pass, and every module is what plain files make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from support import package_suites, packages
+from support.environments import Environment
+from support.package_suites import Suite
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Path]:
+    """A folder for node images."""
+    with packages.node() as folder:
+        yield folder
+
+
+def assert_same(suite: Suite, environment: Environment, folder: Path, node: Path) -> None:
+    """Run a suite both ways: the same tests pass, and nothing is imported past the bundle."""
+    outcome = package_suites.compare(suite, environment, folder, node)
+    assert outcome.plain["passed"] > 0
+    assert outcome.differences == []
+    assert outcome.fell_through == []
+
+
+@pytest.mark.parametrize("suite", package_suites.SMALL, ids=lambda suite: "-".join(suite.parts))
+def test_own_tests(suite, environment, python, tmp_path, node):
+    assert_same(suite, environment("tested", python), tmp_path, node)
+
+
+@pytest.mark.slow
+@pytest.mark.large
+@pytest.mark.timeout(2700)
+@pytest.mark.parametrize("suite", package_suites.SUITES, ids=lambda suite: suite.name)
+def test_own_tests_of_many_packages(suite, environment, python, tmp_path, node):
+    assert_same(suite, environment("packages", python), tmp_path, node)
+
+
+@pytest.mark.slow
+@pytest.mark.large
+@pytest.mark.timeout(5400)
+def test_every_module_of_the_most_downloaded_packages(environment, python, tmp_path, node):
+    installed = environment("packages", python)
+    looker = packages.Looker(installed, tmp_path, node)
+    known = packages.distributions(installed)
+    assert len(known) > 150
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(looker.compare, known))
+    notes = {each.distribution.name: each.differences + each.fell_through for each in found}
+    assert {name: different for name, different in notes.items() if different} == {}
+    assert sum(each.imported for each in found) > 8000
