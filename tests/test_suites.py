@@ -101,6 +101,7 @@ def backport(modules: tuple[str, ...], python: Python, folder: Path, own: bool =
     runner = served(environment, folder / "node", own)
     plain = suites.importlib_outcomes(environment, None, modules, folder / "plain")
     bundle = suites.importlib_outcomes(environment, runner, modules, folder / "bundle")
+    assert "failed" not in plain.values(), plain
     compare(plain, bundle)
 
 

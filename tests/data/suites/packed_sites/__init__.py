@@ -83,6 +83,8 @@ def use_for_metadata(samples):
 
 def use_for_resources(samples):
     """Patch the fixtures of importlib_resources' suite."""
+    # This suite uses a helper of newer Pythons; importlib_metadata's adds it to older ones.
+    import tests.compat.py312  # noqa: F401
     from importlib_resources.tests import _path, util
     from importlib_resources.tests.compat.py39 import import_helper
 
