@@ -83,11 +83,12 @@ def use_for_metadata(samples):
 
 def use_for_resources(samples):
     """Patch the fixtures of importlib_resources' suite."""
-    # This suite uses a helper of newer Pythons; importlib_metadata's adds it to older ones.
-    import tests.compat.py312  # noqa: F401
     from importlib_resources.tests import _path, util
     from importlib_resources.tests.compat.py39 import import_helper
+    from tests.compat.py312 import isolated_modules
 
+    # A helper of newer Pythons, which importlib_metadata's suite has for older ones.
+    vars(import_helper).setdefault("isolated_modules", isolated_modules)
     write_files = util.DiskSetup.tree_on_path
 
     def tree_on_path(self, spec):
