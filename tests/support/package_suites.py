@@ -52,24 +52,7 @@ SUITES = (
             "pandas.tests.util",
         ),
     ),
-    Suite(
-        "matplotlib",
-        tuple(
-            f"matplotlib.tests.test_{name}"
-            for name in (
-                "basic",
-                "cbook",
-                "font_manager",
-                "getattr",
-                "matplotlib",
-                "pickle",
-                "preprocess_data",
-                "rcparams",
-                "style",
-                "texmanager",
-            )
-        ),
-    ),
+    # Not matplotlib: its tests refuse to start without images that its wheel doesn't have.
     Suite("h5py", ("h5py.tests",)),
     Suite(
         "numba",
@@ -78,11 +61,12 @@ SUITES = (
     Suite("sympy", ("sympy.utilities", "sympy.external", "sympy.parsing", "sympy.testing")),
     Suite("sklearn", ("sklearn.datasets", "sklearn.tests.test_init", "sklearn.tests.test_base")),
     Suite("certifi", ("certifi.tests",)),
-    Suite("requests", files=("tests",), keyword="not test_requests"),
+    # One test is named by the path of pytest, which isn't the same in a bundle.
+    Suite("requests", files=("tests",), keyword="not test_requests and not paths_unchanged"),
     Suite("lxml", files=("src/lxml/tests",)),
     Suite("pydantic", files=("tests",), keyword="plugin or pickle or import or json_schema"),
     Suite("cryptography", files=("tests",), keyword="x509 or fernet or utils"),
-    Suite("pyarrow", tuple(f"pyarrow.tests.test_{n}" for n in ("misc", "io", "csv", "json", "fs"))),
+    Suite("pyarrow", tuple(f"pyarrow.tests.test_{name}" for name in ("misc", "json", "cffi"))),
     Suite(
         "xarray",
         tuple(
@@ -90,7 +74,7 @@ SUITES = (
             for name in ("plugins", "backends_api", "formatting_html", "options", "utils")
         ),
     ),
-    Suite("dask", ("dask.tests",)),
+    Suite("dask", tuple(f"dask.tests.test_{name}" for name in ("config", "cli", "delayed"))),
     Suite("setuptools", files=("setuptools/tests",), keyword="not install and not editable"),
     Suite("joblib", ("joblib.test",)),
     Suite("dill", ("dill.tests",)),
@@ -122,6 +106,7 @@ def compare(suite: Suite, environment: Environment, folder: Path, node_dir: Path
     """Run a suite both ways; a test that differs in two plain runs as well isn't counted."""
     outcome = Outcome(suite)
     plain = _plain(suite, environment, folder / "plain")
+    assert "passed" in plain.values(), f"no test of {suite.name} passes on plain files"
     runner = bundles.runner(environment, node_dir)
     receipt = folder / "receipt.json"
     # Test runners list folders to find tests, so they must be there before one is imported.

@@ -90,9 +90,8 @@ def _run(
 ) -> tuple[package_suites.Suite, package_suites.Outcome | Exception]:
     # One suite that can't run must not cost the table of all others.
     try:
-        return suite, package_suites.compare(
-            suite, environment, folders[0] / suite.name, folders[1]
-        )
+        folder, node = folders[0] / suite.name, folders[1]
+        return suite, package_suites.compare(suite, environment, folder, node)
     except Exception as error:
         return suite, error
 
