@@ -14,11 +14,7 @@ use std::{
 
 use pybundle_bundle::record::{Module, some};
 use pybundle_load::{Counters, Image, Job};
-use pyo3::{
-    exceptions::PyRuntimeError,
-    prelude::*,
-    types::PyDict,
-};
+use pyo3::{exceptions::PyRuntimeError, prelude::*, types::PyDict};
 
 use super::{claims::Claims, copies::Copies, guard::import_error, library, machinery::Machinery};
 
