@@ -11,6 +11,7 @@ from support.bundles import Runner
 from support.environments import W2, Environment
 from support.mpis import Mpi
 from support.process import clean_environment, run
+from support.pythons import Python
 
 # What a rank prints about the memory of the image's code, when all ranks have mapped it.
 MEMORY = """
@@ -77,6 +78,38 @@ def test_ranks_leave_the_environment_alone(
     env = clean_environment()
     plain = counter.count([w2.python, program], below=[w2.folder], env=env).with_phase("program")
     assert plain[0].phase("program").below[0] > 1000
+
+
+def test_a_packed_standard_library_is_left_alone(
+    each_python: Python, environment, tmp_path: Path
+) -> None:
+    """Tests of it, which are not packed, are still found."""
+    small = environment("small", each_python)
+    runner = environment("runner", each_python)
+    bundle = tmp_path / "env.pybundle"
+    run([runner.pybundle, "pack", "--stdlib", small.folder, "-o", bundle], timeout=110).check()
+    (tmp_path / "node").mkdir()
+    served = Runner(bundle, runner.python, tmp_path / "node")
+    program = tmp_path / "program.py"
+    imports = "import asyncio.queues, email.mime.text, json.tool, sqlite3, unittest.mock, decimal"
+    program.write_text(
+        f"{counter.MARK}\nimport sys\n"
+        f"mark('program')\n{imports}\nmark('end')\n"
+        "print(json.tool.__file__)\n"
+        "import importlib.util\nprint(importlib.util.find_spec('test') is not None)\n"
+    )
+    folder = f"lib/python{each_python.minor}"
+    base = run([each_python.executable, "-c", "import os; print(os.path.dirname(os.__file__))"])
+    below = [Path(base.check().stdout.strip())]
+    env = clean_environment(**served.variables())
+    ours = counter.count(served.words(program), below=below, env=env, paths=True)
+    phase = ours.with_phase("program")[0].phase("program")
+    assert phase.below == [0], phase.paths
+    shown = ours.result.check().stdout.splitlines()
+    assert f"/roots/1/{folder}/json/tool.py" in shown[0]
+    plain = counter.count([small.python, program], below=below, env=clean_environment())
+    assert plain.with_phase("program")[0].phase("program").below[0] > 100
+    assert plain.result.check().stdout.splitlines()[1] == shown[1]
 
 
 def test_a_module_costs_no_operation_anywhere(

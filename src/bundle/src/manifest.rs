@@ -21,6 +21,10 @@ pub struct Manifest {
     pub roots: Vec<Root>,
     /// The environment's `sys.path` below the roots, as paths inside the bundle, in order.
     pub sys_path: Vec<String>,
+    /// Modules below `sys_path` that were left out on purpose, as paths inside the bundle without a
+    /// suffix: they are looked for where they were.
+    #[serde(default)]
+    pub left_out: Vec<String>,
     /// Lines of `.pth` files that start with `import`, in site's order.
     pub pth: Vec<PthLine>,
     /// Folders outside the environment that editable installs name: program code, read at each run.
@@ -113,6 +117,9 @@ pub struct Options {
     pub level: i32,
     /// Globs given with `--exclude`.
     pub exclude: Vec<String>,
+    /// The standard library of a base prefix is packed too.
+    #[serde(default)]
+    pub stdlib: bool,
 }
 
 impl Manifest {

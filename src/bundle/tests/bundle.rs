@@ -36,6 +36,7 @@ fn manifest() -> Manifest {
             paths: vec!["/env".into()],
         }],
         sys_path: vec!["site".into()],
+        left_out: Vec::new(),
         pth: vec![],
         editable: vec![],
         mpi: vec![],

@@ -162,6 +162,7 @@ pub(crate) fn manifest(original: &Path) -> Manifest {
             paths: vec![original.display().to_string()],
         }],
         sys_path: vec![text("lib/site-packages")],
+        left_out: Vec::new(),
         pth: Vec::new(),
         editable: Vec::new(),
         mpi: Vec::new(),

@@ -56,6 +56,8 @@ pub(crate) struct Groups {
     pub(crate) of: Vec<usize>,
     /// By position in the tree.
     pub(crate) class: Vec<Class>,
+    /// By position in the tree: below a folder of the standard library.
+    pub(crate) stdlib: Vec<bool>,
 }
 
 impl Groups {
@@ -108,7 +110,17 @@ impl Groups {
                 eager: name == METADATA || name == ENVIRONMENT,
             })
             .collect();
-        Self { list, of, class }
+        let is_stdlib = |path: &[u8]| {
+            place(path, &site.sys_path)
+                .is_some_and(|place| site.stdlib.iter().any(|folder| folder == place.folder))
+        };
+        let stdlib = tree.iter().map(|found| is_stdlib(&found.path)).collect();
+        Self {
+            list,
+            of,
+            class,
+            stdlib,
+        }
     }
 
     /// The number of the group with a name.

@@ -15,6 +15,7 @@ use crate::{
     content,
     elf::{Libraries, Object, Resolver, Scan, SearchPath, scan},
     pipeline,
+    roots::is_below,
     scan::{Found, Tree, What, is_host},
 };
 
@@ -117,12 +118,25 @@ fn read(found: &Found) -> Result<Read> {
 }
 
 impl Shared {
-    /// Libraries from outside the environment that have to travel too.
-    pub(crate) fn outside(&self) -> impl Iterator<Item = &Path> {
-        self.libraries
-            .outside()
-            .map(|library| library.path.as_path())
-            .filter(|path| !is_libpython(path))
+    /// Libraries from outside the environment that have to travel too. The standard library of
+    /// these folders only serves the Python it is of, which has the host's libraries where it runs.
+    pub(crate) fn outside(&self, stdlib: &[Vec<u8>]) -> BTreeSet<&Path> {
+        let mut found = BTreeSet::new();
+        for (source, path) in &self.given {
+            let standard = stdlib.iter().any(|folder| is_below(path, folder));
+            let number = self.libraries.index_of(source);
+            for needed in number
+                .into_iter()
+                .flat_map(|number| self.libraries.load_order(number))
+            {
+                let library = &self.libraries.all()[needed];
+                let path = library.path.as_path();
+                if library.outside && !is_libpython(path) && !(standard && is_host(path)) {
+                    found.insert(path);
+                }
+            }
+        }
+        found
     }
 
     /// Positions of ELF files, each with those of the libraries to open before it, dependencies

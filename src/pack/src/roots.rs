@@ -47,6 +47,23 @@ impl Roots {
         folder
     }
 
+    /// Adds a folder of the base prefix, which keeps its place below the prefix; its path in the
+    /// bundle.
+    pub(crate) fn add_base(&mut self, prefix: &Path, real: &Path) -> Vec<u8> {
+        if let Some(path) = self.bundle_path(real) {
+            return path;
+        }
+        let number = format!("{}/{}", limits::ROOTS_FOLDER, self.0.len());
+        let inside = real.strip_prefix(prefix).unwrap_or(Path::new("lib"));
+        let folder = join(number.as_bytes(), inside.as_os_str().as_bytes());
+        self.0.push(Root {
+            folder: folder.clone(),
+            real: real.to_owned(),
+            given: None,
+        });
+        folder
+    }
+
     /// Where a path of this machine, symlinks resolved, lies in the bundle; innermost root first.
     pub(crate) fn bundle_path(&self, real: &Path) -> Option<Vec<u8>> {
         let below = |root: &Root| {

@@ -35,6 +35,8 @@ const PYCACHE: &[u8] = b"__pycache__";
 pub(crate) struct Rules<'a> {
     /// Kept out, by path in the bundle.
     pub(crate) exclude: &'a Exclude,
+    /// Kept out without a word, by path in the bundle.
+    pub(crate) left_out: &'a [Vec<u8>],
     /// Folders of `sys.path`, as paths in the bundle: links at and below them are followed.
     pub(crate) importable: &'a [Vec<u8>],
     /// All roots, to tell where links lead.
@@ -164,6 +166,9 @@ impl<'a> Scanner<'a> {
     }
 
     fn item(&mut self, open: &Open, real: PathBuf, path: Vec<u8>) -> Result<()> {
+        if self.rules.left_out.contains(&path) {
+            return Ok(());
+        }
         if self.rules.exclude.matches(&path) {
             self.skip(&path, Reason::Excluded, "");
             return Ok(());

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     io,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
@@ -20,6 +21,9 @@ use crate::{
     roots::{Roots, join},
 };
 
+/// Names of the standard library's packages of tests.
+const TESTS: [&[u8]; 3] = [b"test", b"tests", b"idle_test"];
+
 /// What `site` does in the environment.
 #[derive(Debug, Default)]
 pub(crate) struct Site {
@@ -31,6 +35,9 @@ pub(crate) struct Site {
     pub(crate) install: Vec<Vec<u8>>,
     /// Those of them that hold the standard library.
     pub(crate) stdlib: Vec<Vec<u8>>,
+    /// What stays out of a standard library that lies outside the environment, as paths in the
+    /// bundle: its own site folders, its tests, what is needed to build it.
+    pub(crate) left_out: Vec<Vec<u8>>,
     /// Lines to be run at start, in order.
     pub(crate) lines: Vec<PthLine>,
     /// Folders outside that path lines name, in order.
@@ -57,11 +64,17 @@ impl Site {
     }
 
     /// Sorts the interpreter's `sys.path`. Site folders outside the environment (of a base prefix
-    /// that a virtual environment lets through) become roots.
+    /// that a virtual environment lets through) become roots, and with `with_stdlib` the standard
+    /// library does.
     ///
     /// # Errors
-    /// [`crate::Error::Io`] for a `.pth` file that can't be read.
-    pub(crate) fn read(python: &Interpreter, roots: &mut Roots, exclude: &Exclude) -> Result<Self> {
+    /// [`crate::Error::Io`] for a folder or a `.pth` file that can't be read.
+    pub(crate) fn read(
+        python: &Interpreter,
+        roots: &mut Roots,
+        exclude: &Exclude,
+        with_stdlib: bool,
+    ) -> Result<Self> {
         let mut site = Self::default();
         let stdlib = [&python.stdlib, &python.platstdlib].map(|path| fs::canonicalize(path).ok());
         // `lib64` may be a link to `lib`: its lines are to be run once.
@@ -90,6 +103,12 @@ impl Site {
             let path = match roots.bundle_path(&folder) {
                 Some(path) => path,
                 None if is_site => roots.add(&folder, &folder),
+                None if is_stdlib && with_stdlib => {
+                    let prefix = fs::canonicalize(&python.base_prefix)?;
+                    let path = roots.add_base(&prefix, &folder);
+                    site.leave_out(&folder, &path)?;
+                    path
+                }
                 None => continue,
             };
             for (is, list) in [
@@ -108,6 +127,35 @@ impl Site {
             }
         }
         Ok(site)
+    }
+
+    fn leave_out(&mut self, folder: &Path, path: &[u8]) -> Result<()> {
+        for item in fs::read_dir(folder)? {
+            let name = item?.file_name();
+            let inside = join(path, name.as_bytes());
+            if matches!(
+                name.as_bytes(),
+                b"site-packages" | b"dist-packages" | b"test"
+            ) || name.as_bytes().starts_with(b"config-")
+            {
+                self.left_out.push(inside);
+                continue;
+            }
+            // `unittest/test`, `lib2to3/tests`, `idlelib/idle_test`
+            let tests = TESTS.iter().filter(|tests| {
+                let tests = Path::new(&name).join(OsStr::from_bytes(tests));
+                folder.join(tests).is_dir()
+            });
+            self.left_out
+                .extend(tests.map(|tests| join(&inside, tests)));
+        }
+        Ok(())
+    }
+
+    /// Modules among what is left out.
+    pub(crate) fn modules_left_out(&self) -> impl Iterator<Item = &[u8]> {
+        let paths = self.left_out.iter().map(Vec::as_slice);
+        paths.filter(|path| TESTS.contains(&name::split(path).1))
     }
 
     /// Reads the `.pth` files of one folder.

@@ -47,14 +47,14 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
     let target = Target::new(&request.output.clone().unwrap_or_else(default))?;
 
     let mut roots = Roots::new(environment.given.clone(), environment.real.clone());
-    let site = Site::read(&environment.python, &mut roots, &exclude)?;
+    let site = Site::read(&environment.python, &mut roots, &exclude, request.stdlib)?;
     let (tree, mut skipped) = scan(&environment, &roots, &site, &exclude, &target, progress)?;
     clock.lap(|seconds| &mut seconds.scan);
 
     let class = Groups::classes(&tree, &site);
     let shared = libraries::resolve(&tree, &class, &environment.python, jobs, progress)?;
     // Positions in the tree are those in this one from here on.
-    let (tree, outside) = add_outside(tree, shared.outside(), &mut roots)?;
+    let (tree, outside) = add_outside(tree, shared.outside(&site.stdlib), &mut roots)?;
     let needs = shared.needs(&tree, &outside);
     let distributions = Distributions::read(&tree, &roots, &site.install)?;
     let mut groups = Groups::new(&tree, &site, &distributions);
@@ -92,6 +92,7 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
         glibc: shared.glibc(),
         roots: roots.to_manifest(),
         sys_path: site.entries().into_iter().map(name::escape).collect(),
+        left_out: site.modules_left_out().map(name::escape).collect(),
         pth: site.lines.clone(),
         editable: site
             .editable
@@ -103,6 +104,7 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
         options: manifest::Options {
             level: request.level,
             exclude: request.exclude.clone(),
+            stdlib: request.stdlib,
         },
     };
     let content = write::Content {
@@ -171,6 +173,7 @@ fn scan(
     let mut scanner = Scanner::new(
         Rules {
             exclude,
+            left_out: &site.left_out,
             importable: &site.sys_path,
             roots,
             output: target.path(),
@@ -194,7 +197,7 @@ fn scan(
 /// Adds libraries from outside the environment; where each went in the bundle.
 fn add_outside<'a>(
     tree: Tree,
-    libraries: impl Iterator<Item = &'a std::path::Path>,
+    libraries: impl IntoIterator<Item = &'a std::path::Path>,
     roots: &mut Roots,
 ) -> Result<(Tree, HashMap<PathBuf, Vec<u8>>)> {
     let mut places = HashMap::new();

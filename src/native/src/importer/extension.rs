@@ -10,7 +10,7 @@ use pyo3::{
 
 use super::{
     guard::{guard, import_error},
-    source,
+    hooks, source,
     state::State,
 };
 
@@ -49,6 +49,7 @@ impl ExtensionMethods {
             let path: String = slf.getattr(intern!(py, "path"))?.extract()?;
             let module = state.module_at(&path);
             if let Some((_, module)) = &module {
+                hooks::before(state, spec.getattr(intern!(py, "name"))?.cast()?)?;
                 state.place_group(py, module, &path)?;
                 state.open_libraries(py, module, &path)?;
             }

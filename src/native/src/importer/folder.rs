@@ -169,7 +169,9 @@ impl FolderMethods {
             Some(Found::Portion(inside)) => Ok(Some(Answer::Portion(
                 state.portion_spec(fullname, &inside)?,
             ))),
-            None if state.is_open() => self.find_on_disk(state, fullname, target),
+            None if state.is_open() || state.is_left_out(&self.inside, tail) => {
+                self.find_on_disk(state, fullname, target)
+            }
             None => Ok(None),
         }
     }

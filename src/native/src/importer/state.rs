@@ -12,7 +12,10 @@ use std::{
     },
 };
 
-use pybundle_bundle::record::{Module, some};
+use pybundle_bundle::{
+    name,
+    record::{Module, some},
+};
 use pybundle_load::{Counters, Image, Job};
 use pyo3::{exceptions::PyRuntimeError, prelude::*, types::PyDict};
 
@@ -102,6 +105,14 @@ impl State {
             path.push(std::ffi::OsStr::from_bytes(inside));
         }
         path
+    }
+
+    /// Was this module of a folder left out of the bundle on purpose? Then the disk has it.
+    pub(crate) fn is_left_out(&self, folder: &[u8], tail: &str) -> bool {
+        self.image.manifest().left_out.iter().any(|path| {
+            let (above, last) = name::split(path.as_bytes());
+            last == tail.as_bytes() && above == folder
+        })
     }
 
     /// Makes sure that what a module needs beside its code is in the tree.

@@ -89,6 +89,7 @@ mod tests {
             glibc: None,
             roots: roots.iter().map(root).collect(),
             sys_path: sys_path.iter().map(|&entry| entry.to_owned()).collect(),
+            left_out: Vec::new(),
             pth: Vec::new(),
             editable: Vec::new(),
             mpi: Vec::new(),

@@ -12,6 +12,7 @@ fn scan(top: &Path, globs: &[&str]) -> (Tree, Vec<Skipped>) {
     let output = environment.join("out.pybundle");
     let importable = [b"sp".to_vec()];
     let rules = Rules {
+        left_out: &[],
         exclude: &exclude,
         importable: &importable,
         roots: &roots,

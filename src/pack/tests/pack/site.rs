@@ -2,6 +2,7 @@
 
 use std::{os::unix::fs::symlink, process::Command};
 
+use pybundle_bundle::record::{ENTRY_LAZY, ENTRY_SOURCE};
 use pybundle_pack::{Reason, Request};
 
 use crate::{
@@ -136,4 +137,47 @@ fn a_prefix_with_its_standard_library() {
     for name in ["os", "json", "asyncio", "_ctypes"] {
         assert!(names.contains(&name), "{name}");
     }
+}
+
+#[test]
+fn the_standard_library_of_the_base_comes_along() {
+    let Some(python) = python() else { return };
+    let environment = Environment::new(&python);
+    environment.write(&[("m.py", "import json\n")]);
+    let mut request = environment.request();
+    let (without, _) = environment.pack_as(&request);
+    assert!(without.head.manifest.left_out.is_empty());
+    request.stdlib = true;
+    request.level = 1;
+    let (bundle, _) = environment.pack_as(&request);
+    let manifest = &bundle.head.manifest;
+    let script = "import os; print(os.path.dirname(os.__file__), end='')";
+    let folder = environment.run(&["-I", "-c", script]);
+    let root = manifest.roots.iter().find(|root| {
+        let real = std::fs::canonicalize(&folder).unwrap();
+        root.paths.contains(&real.to_str().unwrap().to_owned())
+    });
+    let root = root.expect("a root for the standard library");
+    // It keeps its place below the base prefix.
+    assert!(root.folder.ends_with(&format!(
+        "/lib/python{}.{}",
+        python.version.0, python.version.1
+    )));
+    let json = format!("{}/json/__init__.py", root.folder);
+    let flags = bundle.entry(&json).unwrap().flags;
+    assert_eq!(flags, ENTRY_SOURCE | ENTRY_LAZY);
+    assert!(manifest.sys_path.contains(&root.folder));
+    let tests = format!("{}/test", root.folder);
+    let site = format!("{}/site-packages/", root.folder);
+    assert!(
+        !bundle
+            .paths()
+            .iter()
+            .any(|path| path.starts_with(&(tests.clone() + "/")))
+    );
+    assert!(!bundle.paths().iter().any(|path| path.starts_with(&site)));
+    assert_eq!(
+        manifest.left_out.contains(&tests),
+        std::path::Path::new(&folder).join("test").is_dir()
+    );
 }
