@@ -92,3 +92,12 @@ import os, sys
 assert os.path.isdir(os.path.join(sys.prefix, "include"))
 """
     served.run("-c", program).check()
+
+
+def test_a_link_is_followed_before_anything_is_placed(served: Runner) -> None:
+    program = (
+        "import importlib.metadata as metadata\n"
+        "(file,) = [f for f in metadata.files('shapes') if f.name == 'latest.txt']\n"
+        "print(file.locate().is_symlink(), file.read_text())\n"
+    )
+    assert served.run("-c", program).check().stdout.startswith("True ")

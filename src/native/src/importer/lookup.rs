@@ -112,7 +112,16 @@ impl State {
 
     /// The path inside the bundle that a link names.
     fn link_target(&self, link: &[u8]) -> Option<Vec<u8>> {
-        let target = self.tree_path(link).read_link().ok()?;
+        let path = self.tree_path(link);
+        let target = path.read_link().or_else(|error| {
+            // Nothing of its distribution has been needed so far.
+            let Some(Node::Entry(row)) = self.image.index().find(link) else {
+                return Err(error);
+            };
+            self.image.place_entry(row).map_err(|_| error)?;
+            path.read_link()
+        });
+        let target = target.ok()?;
         let target = target.as_os_str().as_bytes();
         let path = if target.starts_with(b"/") {
             target.to_vec()

@@ -94,8 +94,14 @@ pub(crate) fn teach_metadata(state: &State, name: &Bound<'_, PyAny>) -> PyResult
         return Ok(());
     };
     let known = |path: OsString, state: &State, _: Python<'_>| {
-        let place = state.place_of(path.as_bytes()).map(|(place, _)| place);
-        Ok(place.map(|place| place != Place::Absent))
+        let Some((place, inside)) = state.place_of(path.as_bytes()) else {
+            return Ok(None);
+        };
+        // What lies in a zip file is known to that file alone.
+        if place == Place::Absent && state.file_above(&inside).is_some() {
+            return Ok(None);
+        }
+        Ok(Some(place != Place::Absent))
     };
     let place = |path: OsString, state: &State, py: Python<'_>| {
         if let Some((Place::File(row), _)) = state.place_of(path.as_bytes()) {
