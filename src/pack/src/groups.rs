@@ -110,11 +110,8 @@ impl Groups {
                 eager: name == METADATA || name == ENVIRONMENT,
             })
             .collect();
-        let is_stdlib = |path: &[u8]| {
-            place(path, &site.sys_path)
-                .is_some_and(|place| site.stdlib.iter().any(|folder| folder == place.folder))
-        };
-        let stdlib = tree.iter().map(|found| is_stdlib(&found.path)).collect();
+        let stdlib = tree.iter().map(|found| site.is_stdlib(&found.path));
+        let stdlib = stdlib.collect();
         Self {
             list,
             of,

@@ -15,8 +15,8 @@ use crate::{
     content,
     elf::{Libraries, Object, Resolver, Scan, SearchPath, scan},
     pipeline,
-    roots::is_below,
     scan::{Found, Tree, What, is_host},
+    site::Site,
 };
 
 /// As many files are named where a message could name hundreds.
@@ -118,12 +118,12 @@ fn read(found: &Found) -> Result<Read> {
 }
 
 impl Shared {
-    /// Libraries from outside the environment that have to travel too. The standard library of
-    /// these folders only serves the Python it is of, which has the host's libraries where it runs.
-    pub(crate) fn outside(&self, stdlib: &[Vec<u8>]) -> BTreeSet<&Path> {
+    /// Libraries from outside the environment that have to travel too. The standard library only
+    /// serves the Python that it is of, which has the host's libraries where it runs.
+    pub(crate) fn outside(&self, site: &Site) -> BTreeSet<&Path> {
         let mut found = BTreeSet::new();
         for (source, path) in &self.given {
-            let standard = stdlib.iter().any(|folder| is_below(path, folder));
+            let standard = site.is_stdlib(path);
             let number = self.libraries.index_of(source);
             for needed in number
                 .into_iter()

@@ -16,6 +16,7 @@ use pybundle_bundle::{manifest::PthLine, name};
 
 use crate::{
     Result,
+    classify::place,
     compile::Interpreter,
     exclude::Exclude,
     roots::{Roots, join},
@@ -152,6 +153,14 @@ impl Site {
         Ok(())
     }
 
+    /// Is this a file of the standard library? Site folders mostly lie below its folder.
+    pub(crate) fn is_stdlib(&self, path: &[u8]) -> bool {
+        place(path, &self.sys_path).is_some_and(|place| {
+            let mut folders = self.stdlib.iter();
+            folders.any(|folder| folder == place.folder)
+        })
+    }
+
     /// Modules among what is left out.
     pub(crate) fn modules_left_out(&self) -> impl Iterator<Item = &[u8]> {
         let paths = self.left_out.iter().map(Vec::as_slice);
@@ -250,6 +259,20 @@ fn skips_hidden([major, minor, micro]: [u8; 3]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn site_packages_are_no_standard_library() {
+        let site = Site {
+            sys_path: [&b"lib/python3.11"[..], b"lib/python3.11/site-packages"]
+                .map(<[u8]>::to_vec)
+                .to_vec(),
+            stdlib: vec![b"lib/python3.11".to_vec()],
+            ..Site::default()
+        };
+        assert!(site.is_stdlib(b"lib/python3.11/json/__init__.py"));
+        assert!(!site.is_stdlib(b"lib/python3.11/site-packages/numpy/__init__.py"));
+        assert!(!site.is_stdlib(b"lib/libz.so.1"));
+    }
 
     #[test]
     fn lines_as_site_takes_them() {

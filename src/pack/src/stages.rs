@@ -54,7 +54,7 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
     let class = Groups::classes(&tree, &site);
     let shared = libraries::resolve(&tree, &class, &environment.python, jobs, progress)?;
     // Positions in the tree are those in this one from here on.
-    let (tree, outside) = add_outside(tree, shared.outside(&site.stdlib), &mut roots)?;
+    let (tree, outside) = add_outside(tree, shared.outside(&site), &mut roots)?;
     let needs = shared.needs(&tree, &outside);
     let distributions = Distributions::read(&tree, &roots, &site.install)?;
     let mut groups = Groups::new(&tree, &site, &distributions);
