@@ -87,15 +87,3 @@ def test_lines_of_pth_files_run_once(python):
     assert told(python, EMPTY, program) == ["hook.pth"]
     # By the environment's own interpreter `site` runs them, as often as it does without a bundle.
     assert told(python, OWN, program) == told(python, FILES, program)
-
-
-def test_editable_folders_come_behind_the_bundles(python):
-    program = """
-import sys
-names = [path.replace(sys.prefix, "") for path in sys.path]
-print(json.dumps([name for name in names if name.endswith(("linked/src", "/extra"))]))
-"""
-    plain = told(python, FILES, program)
-    assert plain[-1] == "/extra"
-    assert told(python, OWN, program) == plain
-    assert told(python, EMPTY, program) == plain[::-1]

@@ -191,6 +191,14 @@ def test_editable_installs_by_a_path():
 
 
 @compared
+def test_editable_folders_keep_their_place():
+    import sys
+
+    names = [path.replace(sys.prefix, "") for path in sys.path]
+    return [name for name in names if name.endswith(("linked/src", "/extra"))]
+
+
+@compared
 def test_editable_installs_by_a_finder():
     import sys
 

@@ -27,6 +27,8 @@ LEFT_OUT = {"__main__", "test", "tests", "testing", "_testing", "conftest", "set
 EXPECTED = {
     "/modules/sysconfig/values/realpath": "sysconfig asks the index instead of the disk",
     "/modules/dill._objects/values/_filedescrip": "a descriptor's number: the image holds some",
+    "/modules/scipy.sparse._data/values/name": "the last of a set that is ordered by addresses",
+    "/modules/werkzeug._reloader/values/_stat_ignore_scan": "a set of paths: their hashes differ",
     "/modules/OpenSSL.debug/values/_env_info": "names sys.path, of another interpreter",
 }
 # A module's file: its name up to the first dot, and what comes after.

@@ -28,7 +28,7 @@ pub struct Manifest {
     /// Lines of `.pth` files that start with `import`, in site's order.
     pub pth: Vec<PthLine>,
     /// Folders outside the environment that editable installs name: program code, read at each run.
-    pub editable: Vec<String>,
+    pub editable: Vec<Editable>,
     /// MPI libraries that packed modules need.
     pub mpi: Vec<MpiNeed>,
     /// What was packed.
@@ -80,6 +80,15 @@ pub struct PthLine {
     pub file: String,
     /// The line.
     pub line: String,
+}
+
+/// A folder of `sys.path` outside the bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Editable {
+    /// Its path.
+    pub folder: String,
+    /// How many entries of the manifest's `sys_path` come before it.
+    pub behind: usize,
 }
 
 /// An MPI library that packed modules are linked against or look for.

@@ -4,7 +4,7 @@
 //! entries are editable installs and which lines are to be run at start.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     ffi::OsStr,
     io,
     os::unix::ffi::OsStrExt as _,
@@ -42,7 +42,7 @@ pub(crate) struct Site {
     /// Lines to be run at start, in order.
     pub(crate) lines: Vec<PthLine>,
     /// Folders outside that path lines name, in order.
-    pub(crate) editable: Vec<PathBuf>,
+    pub(crate) editable: Vec<Outside>,
 }
 
 /// A zip file on `sys.path`.
@@ -52,6 +52,15 @@ pub(crate) struct ZipEntry {
     path: Vec<u8>,
     /// How many folders come before it.
     behind: usize,
+}
+
+/// A folder on `sys.path` that isn't packed.
+#[derive(Debug)]
+pub(crate) struct Outside {
+    /// Where it lies, symlinks resolved.
+    pub(crate) path: PathBuf,
+    /// How many packed folders and zip files come before it.
+    pub(crate) behind: usize,
 }
 
 impl Site {
@@ -85,6 +94,7 @@ impl Site {
                 site_folders.push(folder);
             }
         }
+        let mut outside = Vec::new();
         let entries = python.sys_path.iter();
         for folder in entries.filter_map(|path| fs::canonicalize(path).ok()) {
             if !folder.is_dir() {
@@ -110,7 +120,13 @@ impl Site {
                     site.leave_out(&folder, &path)?;
                     path
                 }
-                None => continue,
+                None => {
+                    outside.push(Outside {
+                        path: folder,
+                        behind: site.sys_path.len() + site.zips.len(),
+                    });
+                    continue;
+                }
             };
             for (is, list) in [
                 (true, &mut site.sys_path),
@@ -122,11 +138,15 @@ impl Site {
                 }
             }
         }
+        let mut named = HashSet::new();
         for folder in &site_folders {
             if let Some(path) = roots.bundle_path(folder) {
-                site.read_folder(folder, &path, python, roots, exclude)?;
+                let paths = site.read_folder(folder, &path, python, exclude)?;
+                named.extend(paths.iter().filter_map(|path| fs::canonicalize(path).ok()));
             }
         }
+        outside.retain(|folder| named.contains(&folder.path));
+        site.editable = outside;
         Ok(site)
     }
 
@@ -167,15 +187,15 @@ impl Site {
         paths.filter(|path| TESTS.contains(&name::split(path).1))
     }
 
-    /// Reads the `.pth` files of one folder.
+    /// Reads the `.pth` files of one folder; gives the paths that they name.
     fn read_folder(
         &mut self,
         folder: &Path,
         path: &[u8],
         python: &Interpreter,
-        roots: &Roots,
         exclude: &Exclude,
-    ) -> Result<()> {
+    ) -> Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
         let mut names = BTreeSet::new();
         for item in fs::read_dir(folder)? {
             names.insert(item?.file_name());
@@ -198,20 +218,11 @@ impl Site {
                         file: name::escape(&file),
                         line: line.to_owned(),
                     }),
-                    Line::Path(line) => self.path_line(&folder.join(line), roots),
+                    Line::Path(line) => paths.push(folder.join(line)),
                 }
             }
         }
-        Ok(())
-    }
-
-    fn path_line(&mut self, path: &Path, roots: &Roots) {
-        let Ok(real) = fs::canonicalize(path) else {
-            return;
-        };
-        if real.is_dir() && roots.bundle_path(&real).is_none() && !self.editable.contains(&real) {
-            self.editable.push(real);
-        }
+        Ok(paths)
     }
 }
 

@@ -97,7 +97,10 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
         editable: site
             .editable
             .iter()
-            .map(|path| path.to_string_lossy().into_owned())
+            .map(|outside| manifest::Editable {
+                folder: outside.path.to_string_lossy().into_owned(),
+                behind: outside.behind,
+            })
             .collect(),
         mpi: shared.mpi(),
         counts: counts.clone(),
@@ -117,8 +120,8 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
     let written = write::write(&content, &target, request.level, jobs, progress)?;
     clock.lap(|seconds| &mut seconds.write);
 
-    skipped.extend(site.editable.iter().map(|path| Skipped {
-        path: path.to_string_lossy().into_owned(),
+    skipped.extend(site.editable.iter().map(|outside| Skipped {
+        path: outside.path.to_string_lossy().into_owned(),
         reason: Reason::Editable,
         detail: String::new(),
     }));

@@ -123,6 +123,7 @@ impl Machinery {
             return Ok(());
         };
         module.setattr("Finder", py.get_type::<Finder>())?;
+        let home = modules.get_item(home(py))?;
         for class in [
             &self.source,
             &self.sourceless,
@@ -131,6 +132,7 @@ impl Machinery {
         ] {
             let class = class.bind(py);
             module.setattr(class.name()?, class)?;
+            home.setattr(class.name()?, class)?;
         }
         Ok(())
     }
@@ -157,6 +159,16 @@ impl Machinery {
 /// The extension module that holds the classes.
 const MODULE: &str = "pybundle._native";
 
+/// The module that our classes say they are of. In Python 3.9 a backport of importlib.resources
+/// knows by this name alone that a loader is one for files.
+fn home(py: Python<'_>) -> &'static str {
+    if py.version_info() < (3, 10) {
+        "_frozen_importlib_external"
+    } else {
+        MODULE
+    }
+}
+
 fn subclass(
     methods: &Bound<'_, PyType>,
     base: &Bound<'_, PyType>,
@@ -164,7 +176,7 @@ fn subclass(
 ) -> PyResult<Py<PyType>> {
     let py = base.py();
     let namespace = PyDict::new(py);
-    namespace.set_item("__module__", MODULE)?;
+    namespace.set_item("__module__", home(py))?;
     namespace.set_item("__doc__", methods.getattr("__doc__")?)?;
     let class = py
         .get_type::<PyType>()

@@ -4,6 +4,7 @@ use std::{collections::HashSet, ffi::OsString, os::unix::ffi::OsStrExt as _};
 
 use pybundle_bundle::name;
 use pyo3::{
+    IntoPyObjectExt,
     prelude::*,
     types::{PyDict, PyList, PyString},
 };
@@ -80,22 +81,22 @@ impl State {
         if own {
             return Ok(());
         }
+        let manifest = self.image.manifest();
         let mut at = behind_standard;
-        for inside in &self.image.manifest().sys_path {
+        // Editable installs are program code and lie where they are.
+        let mut editable = manifest.editable.iter().peekable();
+        for (before, inside) in manifest.sys_path.iter().enumerate() {
+            while let Some(folder) = editable.next_if(|folder| folder.behind <= before) {
+                at += usize::from(insert_new(&path, at, &folder.folder)?);
+            }
             let entry = self.tree_string(py, inside.as_bytes())?;
             // The running interpreter has a standard library of its own.
-            if standard.has(inside.as_bytes()) || path.contains(&entry)? {
-                continue;
+            if !standard.has(inside.as_bytes()) {
+                at += usize::from(insert_new(&path, at, entry)?);
             }
-            path.insert(at, entry)?;
-            at += 1;
         }
-        // Editable installs are program code and lie where they are.
-        for folder in &self.image.manifest().editable {
-            if !path.contains(folder)? {
-                path.insert(at, folder)?;
-                at += 1;
-            }
+        for folder in editable {
+            at += usize::from(insert_new(&path, at, &folder.folder)?);
         }
         Ok(())
     }
@@ -212,4 +213,18 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// Inserts what the list doesn't have yet; says whether it did.
+fn insert_new<'py>(
+    list: &Bound<'py, PyList>,
+    at: usize,
+    entry: impl IntoPyObject<'py>,
+) -> PyResult<bool> {
+    let entry = entry.into_bound_py_any(list.py())?;
+    let is_new = !list.contains(&entry)?;
+    if is_new {
+        list.insert(at, entry)?;
+    }
+    Ok(is_new)
 }

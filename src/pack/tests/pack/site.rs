@@ -55,7 +55,11 @@ fn path_and_import_lines() {
             (b.as_str(), "import os; os.environ['PYBUNDLE_B'] = 'b'"),
         ]
     );
-    assert_eq!(manifest.editable, [project.to_str().unwrap()]);
+    let [editable] = &manifest.editable[..] else {
+        panic!("{:?}", manifest.editable);
+    };
+    assert_eq!(editable.folder, project.to_str().unwrap());
+    assert_eq!(editable.behind, 1, "before the other path line's folder");
     assert!(
         summary
             .skipped
