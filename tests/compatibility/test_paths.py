@@ -2,8 +2,11 @@
 
 import zipfile
 
-from support import environments
+from support import built, environments, installing
+from support.bundles import Runner
 from support.compared import BUNDLED, EMPTY, FILES, OWN, compared, output
+from support.environments import Environment
+from support.process import clean_environment, run
 
 
 @compared
@@ -264,3 +267,33 @@ def test_modules_that_site_imported_keep_their_paths(python):
     assert shapes.startswith(prefix)
     plain, shapes, prefix = output(python, EMPTY, "-c", program).split()
     assert plain.startswith(prefix) and shapes.startswith(prefix)
+
+
+def test_the_users_own_site_packages_keep_their_place(python, tmp_path):
+    # An environment that lets the base Python through has the user's folder on sys.path as well.
+    folder = tmp_path / "env"
+    run(
+        [python.executable, "-m", "venv", "--system-site-packages", "--without-pip", folder]
+    ).check()
+    environment = Environment("open", python, folder)
+    for place, name in (("env", "both"), ("env", "inside"), ("user", "both"), ("user", "outside")):
+        base = folder if place == "env" else tmp_path / "user"
+        module = base / "lib" / f"python{python.minor}" / "site-packages" / f"{name}.py"
+        module.parent.mkdir(parents=True, exist_ok=True)
+        module.write_text(f"WHERE = {place!r}\n")
+    installing.install(environment.python, [built.wheel()])
+    bundle = tmp_path / "env.pybundle"
+    run([environment.pybundle, "pack", folder, "-o", bundle]).check()
+    program = (
+        "import both, inside, outside, sys, site;"
+        "print(both.WHERE, inside.WHERE, outside.WHERE, site.ENABLE_USER_SITE);"
+        "print([path.replace(sys.prefix, '<env>') for path in sys.path"
+        f" if path.startswith({str(tmp_path)!r}) and path.endswith('site-packages')])"
+    )
+    env = {"PYTHONUSERBASE": str(tmp_path / "user")}
+    plain = run([environment.python, "-c", program], env=clean_environment(**env)).check().stdout
+    assert plain.startswith("env env user True\n")
+    node = tmp_path / "node"
+    node.mkdir()
+    served = Runner(bundle, environment.python, node).run("-c", program, env=env).check()
+    assert served.stdout == plain

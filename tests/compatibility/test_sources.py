@@ -230,3 +230,41 @@ def test_things_of_main_can_be_pickled(python, tmp_path):
     expected = output(python, FILES, script)
     for way in BUNDLED:
         assert output(python, way, script) == expected
+
+
+def test_cloudpickle_and_dill_take_what_main_defines(python, tmp_path):
+    # By value what the program itself defines, by name what lies in packages; read by another
+    # process that doesn't have the program.
+    write = tmp_path / "write.py"
+    write.write_text(
+        "import cloudpickle, dill, shapes.area, sys\n"
+        "class Thing:\n"
+        "    def area(self, side):\n"
+        "        return scale * shapes.area.square(side)\n"
+        "scale = 2\n"
+        "def make():\n"
+        "    inner = 3\n"
+        "    return lambda: (inner, Thing().area(inner))\n"
+        "for tool in cloudpickle, dill:\n"
+        "    with open(f'{sys.argv[1]}/{tool.__name__}', 'wb') as file:\n"
+        "        options = {'recurse': True} if tool is dill else {}\n"
+        "        tool.dump([make(), Thing, shapes.area.square, shapes], file, **options)\n"
+    )
+    read = tmp_path / "read.py"
+    read.write_text(
+        "import importlib, inspect, pickle, sys\n"
+        "for name in 'cloudpickle', 'dill':\n"
+        "    importlib.import_module(name)\n"
+        "    with open(f'{sys.argv[1]}/{name}', 'rb') as file:\n"
+        "        call, cls, square, package = pickle.load(file)\n"
+        "    print(name, call(), cls().area(5), cls.__module__, inspect.getsource(square))\n"
+        "    print(package is sys.modules['shapes'], square is package.area.square)\n"
+    )
+    for way in (FILES, *BUNDLED):
+        folder = tmp_path / way
+        folder.mkdir()
+        start(python, way, write, folder).check()
+        for other in (FILES, *BUNDLED):
+            got = output(python, other, read, folder)
+            expected = output(python, FILES, read, tmp_path / FILES)
+            assert got == expected, (way, other)

@@ -17,7 +17,7 @@ from .paths import ROOT, TEST
 from .pythons import Python
 
 SOURCE = ROOT / "tests" / "data" / "varied"
-VERSION = "1"
+VERSION = "2"
 
 # Names that have to be normalised before they can be compared, with what provides them.
 DISTRIBUTIONS = {
@@ -44,7 +44,7 @@ def make(folder: Path, python: Python) -> None:
     line = f"import sys; sys.path.insert(0, {str(folder / 'before')!r})\n"
     (packages / "before.pth").write_text(line)
     interpreter = folder / "bin" / "python"
-    installing.install(interpreter, ["setuptools<81"])
+    installing.install(interpreter, ["setuptools<81", "cloudpickle", "dill"])
     for name in ("linked", "found"):
         # Building leaves files beside the sources.
         project = TEST / "projects" / f"{folder.name}-{name}"
