@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from support import package_suites, packages
+from support import bundles, package_suites, packages
 from support.environments import Environment
 from support.package_suites import Suite
+from support.process import clean_environment, run
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,34 @@ def assert_same(suite: Suite, environment: Environment, folder: Path, node: Path
 @pytest.mark.parametrize("suite", package_suites.SMALL, ids=lambda suite: "-".join(suite.parts))
 def test_own_tests(suite, environment, python, tmp_path, node):
     assert_same(suite, environment("tested", python), tmp_path, node)
+
+
+def test_matplotlibs_font_list_is_shared_with_plain_starts(w2, tmp_path, node):
+    # It lies in the user's home, names the fonts of a package by relative paths, and is written
+    # under a lock that ranks would queue for: whoever has written it, nobody does so again.
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import matplotlib.font_manager as fonts, os\n"
+        "found = fonts.findfont('DejaVu Sans')\n"
+        "print(os.path.isfile(found), os.path.basename(found), len(fonts.fontManager.ttflist))\n"
+    )
+
+    def start(way: str, home: Path) -> tuple[str, dict[Path, tuple[int, bytes]]]:
+        home.mkdir(exist_ok=True)
+        variables = {"HOME": str(home), "XDG_CACHE_HOME": None, "XDG_CONFIG_HOME": None}
+        if way == "plain":
+            result = run([w2.python, program], env=clean_environment(**variables), timeout=100)
+        else:
+            result = bundles.runner(w2, node).run(program, env=variables, timeout=100)
+        lists = home.rglob("fontlist-*.json")
+        seen = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in lists}
+        return result.check().stdout, seen
+
+    for first, then in (("plain", "bundle"), ("bundle", "plain"), ("bundle", "bundle")):
+        home = tmp_path / f"{first}-{then}"
+        written = start(first, home)
+        assert len(written[1]) == 1
+        assert start(then, home) == written
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """Files that programs reach by path: compared with plain imports."""
 
-from support.compared import compared
+from support.compared import BUNDLED, EMPTY, compared, output
 
 
 @compared
@@ -166,3 +166,16 @@ def test_prefixes_and_configuration_name_the_environment():
         site.getsitepackages(),
         site.ENABLE_USER_SITE,
     ]
+
+
+def test_paths_and_times_are_the_same_at_every_start(python, tmp_path):
+    # What caches of compiled functions are keyed by. The image is made anew each time.
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import files, os, shapes.area\n"
+        "for path in (files.__file__, shapes.area.__file__):\n"
+        "    print(path, os.stat(path).st_mtime_ns, os.stat(path).st_size)\n"
+    )
+    first = output(python, EMPTY, program)
+    assert "/tree/" in first
+    assert {output(python, way, program) for way in BUNDLED} == {first}
