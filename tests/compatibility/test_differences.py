@@ -87,3 +87,16 @@ def test_lines_of_pth_files_run_once(python):
     assert told(python, EMPTY, program) == ["hook.pth"]
     # By the environment's own interpreter `site` runs them, as often as it does without a bundle.
     assert told(python, OWN, program) == told(python, FILES, program)
+
+
+def test_children_whose_pythonpath_is_replaced_start_plainly(python):
+    program = """
+import os, subprocess, sys
+ask = "import importlib.util; print(importlib.util.find_spec('shapes') is not None)"
+env = {**os.environ, "PYTHONPATH": os.path.dirname(os.__file__)}
+done = subprocess.run([sys.executable, "-c", ask], env=env, capture_output=True, text=True)
+print(json.dumps([done.stdout.strip(), done.stderr]))
+"""
+    assert told(python, FILES, program) == ["True", ""]
+    assert told(python, OWN, program) == ["True", ""]
+    assert told(python, EMPTY, program) == ["False", ""]

@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | [`limits`] | the numbers: magic, versions, bounds |
 //! | [`name`] | what a path inside a bundle may be |
+//! | [`build`] | what tells one build of Python from another |
 //! | [`manifest`] | the JSON part: which Python, which roots, which MPI |
 //! | [`record`] | one row of each table of the index |
 //! | [`index`] | the tables, searched in place |
@@ -18,6 +19,7 @@
 //! | [`writer`] | draft and compressed entries to file |
 //! | [`reader`] | file to head, entry and verdict |
 
+pub mod build;
 pub mod draft;
 pub mod error;
 pub mod index;

@@ -62,6 +62,15 @@ pub struct Python {
     pub prefix: String,
     /// `sys.base_prefix`.
     pub base_prefix: String,
+    /// Its executable, as a path inside the bundle, if it is packed.
+    #[serde(default)]
+    pub executable: Option<String>,
+    /// Its shared library, likewise.
+    #[serde(default)]
+    pub libpython: Option<String>,
+    /// Build IDs of the two, as their linker wrote them: who has one of these is the packed build.
+    #[serde(default)]
+    pub builds: Vec<String>,
 }
 
 /// Where files of a bundle come from.
@@ -126,7 +135,7 @@ pub struct Options {
     pub level: i32,
     /// Globs given with `--exclude`.
     pub exclude: Vec<String>,
-    /// The standard library of a base prefix is packed too.
+    /// The standard library and the interpreter of a base prefix are packed too.
     #[serde(default)]
     pub stdlib: bool,
 }

@@ -49,10 +49,10 @@ pub(crate) struct Pack {
     /// Leave out paths that match, relative to ENV (may be given several times)
     #[arg(long, value_name = "GLOB")]
     pub(crate) exclude: Vec<String>,
-    /// Pack the standard library of the Python that ENV was made from too, for that same build:
-    /// otherwise each rank reads it from the file system
+    /// Leave out the standard library and the interpreter that ENV was made from, where they lie
+    /// outside ENV: each rank then reads them from the file system
     #[arg(long)]
-    pub(crate) stdlib: bool,
+    pub(crate) no_stdlib: bool,
     /// Worker threads and interpreters [default: the cores this process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,

@@ -38,6 +38,9 @@ pub struct Facts {
     pub python: String,
     /// What ran, as in `sys.orig_argv`.
     pub program: Vec<String>,
+    /// Where the standard library comes from, and why.
+    #[serde(default)]
+    pub standard_library: String,
     /// Environment variables that named a packed path, and what they name now.
     pub redirected: BTreeMap<String, String>,
 }

@@ -196,6 +196,7 @@ fn install(
         let installed =
             importer::install(py, Arc::clone(&image), Some(Arc::clone(&job)), &options)?;
         facts.redirected = installed.redirected;
+        facts.standard_library = installed.stdlib.text();
         children::prepare(py, &image, Some(&job), &own)?;
     } else {
         fallback::add_environment(py, &manifest)?;

@@ -10,11 +10,13 @@ mod host;
 mod mpi;
 mod order;
 mod resolve;
+mod runpath;
 mod scan;
 mod search;
 mod symbols;
 
 pub use host::Host;
 pub use resolve::{Dependency, Libraries, Library, Place, Resolver};
+pub(crate) use runpath::relocate;
 pub use scan::{ElfError, Glibc, Machine, Object, Scan, scan};
 pub use search::SearchPath;

@@ -55,7 +55,7 @@ impl Environment {
         })
     }
 
-    /// As the manifest has it.
+    /// As the manifest has it, as long as nothing of the interpreter itself is packed.
     pub(crate) fn to_manifest(&self) -> Python {
         let python = &self.python;
         let text = |path: &Path| path.to_string_lossy().into_owned();
@@ -71,6 +71,9 @@ impl Environment {
             extension_suffixes: python.extension_suffixes.clone(),
             prefix: text(&python.prefix),
             base_prefix: text(&python.base_prefix),
+            executable: None,
+            libpython: None,
+            builds: Vec::new(),
         }
     }
 }

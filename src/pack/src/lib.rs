@@ -8,7 +8,7 @@
 //! | module | answers |
 //! | --- | --- |
 //! | `environment` | is this an environment, and whose? |
-//! | `site` | what is its `sys.path`, which `.pth` lines are to be run? |
+//! | `site`, `interpreter` | what is its `sys.path`, which `.pth` lines are to be run, what is Python itself? |
 //! | `scan`, `exclude`, `roots` | which files, links, folders; where do they go in the bundle? |
 //! | `classify`, `distributions` | what is a file, to whom does it belong? |
 //! | [`elf`], `libraries` | which libraries does each file need? |
@@ -34,6 +34,7 @@ mod draft;
 mod environment;
 mod exclude;
 mod groups;
+mod interpreter;
 mod libraries;
 mod modules;
 mod pipeline;

@@ -14,6 +14,7 @@ use crate::{
     compile::Interpreter,
     content,
     elf::{Libraries, Object, Resolver, Scan, SearchPath, scan},
+    interpreter::Own,
     pipeline,
     scan::{Found, Tree, What, is_host},
     site::Site,
@@ -118,12 +119,12 @@ fn read(found: &Found) -> Result<Read> {
 }
 
 impl Shared {
-    /// Libraries from outside the environment that have to travel too. The standard library only
-    /// serves the Python that it is of, which has the host's libraries where it runs.
-    pub(crate) fn outside(&self, site: &Site) -> BTreeSet<&Path> {
+    /// Libraries from outside the environment that have to travel too. Python itself and its
+    /// standard library only serve where that build runs, which has the host's libraries.
+    pub(crate) fn outside(&self, site: &Site, own: &Own) -> BTreeSet<&Path> {
         let mut found = BTreeSet::new();
         for (source, path) in &self.given {
-            let standard = site.is_stdlib(path);
+            let standard = site.is_stdlib(path) || own.bundle_path(source).is_some();
             let number = self.libraries.index_of(source);
             for needed in number
                 .into_iter()
@@ -161,8 +162,12 @@ impl Shared {
         let mut needs = BTreeMap::new();
         for (number, position) in positions.iter().enumerate() {
             if let Some(position) = *position {
-                let order = self.libraries.load_order(number);
-                let order = order.into_iter().filter_map(|number| positions[number]);
+                let order = self.libraries.load_order(number).into_iter();
+                let order = order.filter(|&number| {
+                    let library = &self.libraries.all()[number];
+                    !is_libpython(&library.path)
+                });
+                let order = order.filter_map(|number| positions[number]);
                 needs.insert(position, order.collect());
             }
         }
@@ -178,6 +183,16 @@ impl Shared {
             }
         }
         needs
+    }
+
+    /// What tells the interpreter's build: the build IDs of its own files.
+    pub(crate) fn builds(&self, own: &Own) -> Vec<String> {
+        let members = [&own.executable, &own.libpython].into_iter().flatten();
+        let builds = members.filter_map(|member| {
+            let number = self.libraries.index_of(&member.real)?;
+            self.libraries.all()[number].scan.build_id.clone()
+        });
+        builds.collect()
     }
 
     /// The oldest glibc that has what all files need.

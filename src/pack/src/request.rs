@@ -23,7 +23,7 @@ pub struct Request {
     /// stays within a name, `**` doesn't); one without is matched with each file's and folder's
     /// name. What lies below a matched folder stays out too.
     pub exclude: Vec<String>,
-    /// Pack the standard library too where it lies outside the environment.
+    /// Pack the standard library and the interpreter too where they lie outside the environment.
     pub stdlib: bool,
     /// Threads; where `None`, one for each core. The bytes of the bundle don't depend on it.
     pub jobs: Option<usize>,
@@ -37,7 +37,7 @@ impl Request {
             output: None,
             level: DEFAULT_LEVEL,
             exclude: Vec::new(),
-            stdlib: false,
+            stdlib: true,
             jobs: None,
         }
     }

@@ -21,16 +21,23 @@ pub(crate) struct Root {
 
 /// The roots of a bundle; the first is the environment.
 #[derive(Clone, Debug)]
-pub(crate) struct Roots(Vec<Root>);
+pub(crate) struct Roots {
+    list: Vec<Root>,
+    /// Where things of the base prefix go: they keep their places below it.
+    base: Option<Vec<u8>>,
+}
 
 impl Roots {
     /// The environment alone; both paths absolute.
     pub(crate) fn new(given: PathBuf, real: PathBuf) -> Self {
-        Self(vec![Root {
-            folder: Vec::new(),
-            given: (given != real).then_some(given),
-            real,
-        }])
+        Self {
+            list: vec![Root {
+                folder: Vec::new(),
+                given: (given != real).then_some(given),
+                real,
+            }],
+            base: None,
+        }
     }
 
     /// Adds a folder unless it lies below a root already; its path in the bundle.
@@ -38,8 +45,8 @@ impl Roots {
         if let Some(path) = self.bundle_path(real) {
             return path;
         }
-        let folder = format!("{}/{}", limits::ROOTS_FOLDER, self.0.len()).into_bytes();
-        self.0.push(Root {
+        let folder = self.next_folder();
+        self.list.push(Root {
             folder: folder.clone(),
             real: real.to_owned(),
             given: (given != real).then(|| given.to_owned()),
@@ -53,15 +60,29 @@ impl Roots {
         if let Some(path) = self.bundle_path(real) {
             return path;
         }
-        let number = format!("{}/{}", limits::ROOTS_FOLDER, self.0.len());
-        let inside = real.strip_prefix(prefix).unwrap_or(Path::new("lib"));
-        let folder = join(number.as_bytes(), inside.as_os_str().as_bytes());
-        self.0.push(Root {
+        let folder = self.base_path(prefix, real);
+        self.list.push(Root {
             folder: folder.clone(),
             real: real.to_owned(),
             given: None,
         });
         folder
+    }
+
+    /// The path in the bundle of something of the base prefix that belongs to no root.
+    pub(crate) fn base_path(&mut self, prefix: &Path, real: &Path) -> Vec<u8> {
+        let next = self.next_folder();
+        let base = self.base.get_or_insert(next);
+        // Outside of the prefix is what a distributor has moved: its own name is enough.
+        let last = real.file_name().unwrap_or_default();
+        let inside = real.strip_prefix(prefix).unwrap_or(Path::new(last));
+        join(base, inside.as_os_str().as_bytes())
+    }
+
+    /// A folder that nothing has yet: roots below the base's folder leave numbers out.
+    fn next_folder(&self) -> Vec<u8> {
+        let number = self.list.len() + usize::from(self.base.is_some());
+        format!("{}/{number}", limits::ROOTS_FOLDER).into_bytes()
     }
 
     /// Where a path of this machine, symlinks resolved, lies in the bundle; innermost root first.
@@ -70,7 +91,7 @@ impl Roots {
             let rest = real.strip_prefix(&root.real).ok()?;
             Some(join(&root.folder, rest.as_os_str().as_bytes()))
         };
-        self.0
+        self.list
             .iter()
             .max_by_key(|root| {
                 let inside = real.starts_with(&root.real);
@@ -81,7 +102,7 @@ impl Roots {
 
     /// Where a path in the bundle lies on this machine.
     pub(crate) fn real_path(&self, path: &[u8]) -> Option<PathBuf> {
-        self.0
+        self.list
             .iter()
             .filter(|root| is_below(path, &root.folder))
             .max_by_key(|root| root.folder.len())
@@ -95,7 +116,7 @@ impl Roots {
     /// The same as [`Self::bundle_path`] for a path that may go through the root's given path.
     pub(crate) fn bundle_path_of_given(&self, path: &Path) -> Option<Vec<u8>> {
         self.bundle_path(path).or_else(|| {
-            self.0.iter().find_map(|root| {
+            self.list.iter().find_map(|root| {
                 let rest = path.strip_prefix(root.given.as_ref()?).ok()?;
                 Some(join(&root.folder, rest.as_os_str().as_bytes()))
             })
@@ -104,13 +125,13 @@ impl Roots {
 
     /// All of them, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Root> {
-        self.0.iter()
+        self.list.iter()
     }
 
     /// As the manifest has them.
     pub(crate) fn to_manifest(&self) -> Vec<manifest::Root> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        self.0
+        self.list
             .iter()
             .map(|root| manifest::Root {
                 folder: name::escape(&root.folder),

@@ -25,6 +25,7 @@ pub(crate) use tree::{Found, Node, Stamp, Tree, What};
 use crate::{
     Error, Phase, Progress, Reason, Result, Skipped,
     exclude::Exclude,
+    interpreter::Own,
     roots::{Roots, is_below, join, relative},
 };
 
@@ -41,6 +42,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) importable: &'a [Vec<u8>],
     /// All roots, to tell where links lead.
     pub(crate) roots: &'a Roots,
+    /// The interpreter that links may name.
+    pub(crate) own: &'a Own,
     /// Never packed: the bundle that is being written.
     pub(crate) output: &'a Path,
 }

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     num::NonZeroUsize,
     path::PathBuf,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -18,6 +19,7 @@ use crate::{
     environment::{self, Environment},
     exclude::Exclude,
     groups::Groups,
+    interpreter::Own,
     libraries,
     modules::{self, Module},
     roots::{Roots, join},
@@ -48,13 +50,23 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
 
     let mut roots = Roots::new(environment.given.clone(), environment.real.clone());
     let site = Site::read(&environment.python, &mut roots, &exclude, request.stdlib)?;
-    let (tree, mut skipped) = scan(&environment, &roots, &site, &exclude, &target, progress)?;
+    let own = Own::find(&environment.python, &site, &mut roots);
+    let rules = Rules {
+        exclude: &exclude,
+        left_out: &site.left_out,
+        importable: &site.sys_path,
+        roots: &roots,
+        own: &own,
+        output: target.path(),
+    };
+    let (tree, mut skipped) = scan(&environment, rules, progress)?;
+    let tree = tree.with(own.found()?);
     clock.lap(|seconds| &mut seconds.scan);
 
     let class = Groups::classes(&tree, &site);
     let shared = libraries::resolve(&tree, &class, &environment.python, jobs, progress)?;
     // Positions in the tree are those in this one from here on.
-    let (tree, outside) = add_outside(tree, shared.outside(&site), &mut roots)?;
+    let (tree, outside) = add_outside(tree, shared.outside(&site, &own), &mut roots)?;
     let needs = shared.needs(&tree, &outside);
     let distributions = Distributions::read(&tree, &roots, &site.install)?;
     let mut groups = Groups::new(&tree, &site, &distributions);
@@ -84,10 +96,16 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
     };
     let (draft, sources) = parts.draft();
     let counts = counts(&tree, &modules, &codes, &groups);
+    let relocated = own.built_for_prefix(&tree, &groups, needs.keys().copied());
     let manifest = Manifest {
         format: format!("{}.{}", limits::MAJOR, limits::MINOR),
         writer: concat!("pybundle ", env!("CARGO_PKG_VERSION")).to_owned(),
-        python: environment.to_manifest(),
+        python: manifest::Python {
+            executable: own.executable.as_ref().map(|it| name::escape(&it.path)),
+            libpython: own.libpython.as_ref().map(|it| name::escape(&it.path)),
+            builds: shared.builds(&own),
+            ..environment.to_manifest()
+        },
         optimize: vec![0],
         glibc: shared.glibc(),
         roots: roots.to_manifest(),
@@ -116,9 +134,18 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
         sources: &sources,
         tree: &tree,
         blocks: &codes.blocks,
+        own: &own,
+        relocated: &relocated,
+        stuck: &Mutex::default(),
     };
     let written = write::write(&content, &target, request.level, jobs, progress)?;
     clock.lap(|seconds| &mut seconds.write);
+    let stuck = content.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+    let stuck = stuck.iter().filter_map(|&position| tree.get(position));
+    let stuck = stuck.map(|found| {
+        let path = name::escape(&found.path);
+        format!("`{path}` still names the prefix it was built for: the dynamic linker looks there")
+    });
 
     skipped.extend(site.editable.iter().map(|outside| Skipped {
         path: outside.path.to_string_lossy().into_owned(),
@@ -140,7 +167,12 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
         jobs,
         python: environment::version(&environment.python),
         skipped,
-        warnings: shared.warnings().into_iter().chain(hooks(&site)).collect(),
+        warnings: shared
+            .warnings()
+            .into_iter()
+            .chain(hooks(&site))
+            .chain(stuck)
+            .collect(),
         seconds: clock.finish(),
     })
 }
@@ -167,24 +199,13 @@ fn jobs(wanted: Option<usize>) -> usize {
 /// Everything below the roots. Of a prefix that belongs to the host, only what Python reaches.
 fn scan(
     environment: &Environment,
-    roots: &Roots,
-    site: &Site,
-    exclude: &Exclude,
-    target: &Target,
+    rules: Rules<'_>,
     progress: &dyn Progress,
 ) -> Result<(Tree, Vec<Skipped>)> {
-    let mut scanner = Scanner::new(
-        Rules {
-            exclude,
-            left_out: &site.left_out,
-            importable: &site.sys_path,
-            roots,
-            output: target.path(),
-        },
-        progress,
-    );
+    let (roots, importable) = (rules.roots, rules.importable);
+    let mut scanner = Scanner::new(rules, progress);
     if is_host(&environment.real) {
-        for path in &site.sys_path {
+        for path in importable {
             if let Some(real) = roots.real_path(path) {
                 scanner.folder(&real, path)?;
             }

@@ -1,6 +1,12 @@
 //! The bundle's bytes: many threads read and compress, one writes in order.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use pybundle_bundle::{
     Draft, Manifest, Writer,
@@ -8,8 +14,8 @@ use pybundle_bundle::{
 };
 
 use crate::{
-    Error, Phase, Progress, Result, code::Block, content, draft::Source, pipeline, scan::Tree,
-    target::Target,
+    Error, Phase, Progress, Result, code::Block, content, draft::Source, elf::relocate,
+    interpreter::Own, pipeline, scan::Tree, target::Target,
 };
 
 /// What is to be written.
@@ -24,6 +30,30 @@ pub(crate) struct Content<'a> {
     pub(crate) tree: &'a Tree,
     /// Code blocks, compressed.
     pub(crate) blocks: &'a [Block],
+    /// The interpreter's own files.
+    pub(crate) own: &'a Own,
+    /// Positions of files that may name the prefix they were built for.
+    pub(crate) relocated: &'a HashSet<usize>,
+    /// Those that go on naming it.
+    pub(crate) stuck: &'a Mutex<BTreeSet<usize>>,
+}
+
+impl Content<'_> {
+    /// The content of what is at a position of the tree, as it is packed.
+    fn read(&self, position: usize) -> Result<Vec<u8>> {
+        let Some(found) = self.tree.get(position) else {
+            return Ok(Vec::new());
+        };
+        let mut bytes = content::read(found)?;
+        if self.relocated.contains(&position)
+            && let Some((file, prefix)) = self.own.place(&found.source)
+            && !relocate(&mut bytes, file, prefix)
+        {
+            let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+            stuck.insert(position);
+        }
+        Ok(bytes)
+    }
 }
 
 /// Writes a bundle: `jobs` threads read and compress, this one writes.
@@ -55,8 +85,7 @@ pub(crate) fn write(
             let Source::Tree(position) = *source else {
                 return Ok((None, 0));
             };
-            let bytes = content.tree.get(position).map(content::read);
-            let packed = content::compress(compressor, bytes.transpose()?.unwrap_or_default())?;
+            let packed = content::compress(compressor, content.read(position)?)?;
             let done = done.fetch_add(size(source), Ordering::Relaxed) + size(source);
             progress.update(Phase::Write, done, Some(total));
             let held = packed.len();

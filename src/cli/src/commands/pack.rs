@@ -25,7 +25,7 @@ pub(crate) fn run(options: &Pack) -> Result<()> {
         output: options.output.clone(),
         level: options.level,
         exclude: options.exclude.clone(),
-        stdlib: options.stdlib,
+        stdlib: !options.no_stdlib,
         jobs: options.jobs.map(usize::from),
     };
     let bar = Bar::new();

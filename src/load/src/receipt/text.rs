@@ -49,6 +49,9 @@ pub(super) fn rows(receipt: &Receipt) -> Vec<(String, String)> {
         row("program", facts.program.join(" "));
         row("Python", facts.python.clone());
         row("mode", facts.mode.clone());
+        if !facts.standard_library.is_empty() {
+            row("standard library", facts.standard_library.clone());
+        }
         for (name, value) in &facts.redirected {
             row("redirected", format!("{name}={value}"));
         }

@@ -12,11 +12,12 @@ use pybundle_load::{Image, Job};
 use pyo3::{exceptions::PyImportError, intern, prelude::*, types::PyList};
 
 use super::{
-    claims::{self, Claims},
+    claims::Claims,
     finder::Finder,
     hooks,
     paths::Standard,
     state::State,
+    stdlib::{self, Stdlib},
     unplaced, version,
 };
 
@@ -29,10 +30,12 @@ pub(crate) struct Options {
 }
 
 /// What an installation did.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Installed {
     /// Environment variables that named packed paths, and what they name now.
     pub(crate) redirected: BTreeMap<String, String>,
+    /// Where the standard library comes from.
+    pub(crate) stdlib: Stdlib,
 }
 
 /// Serves imports from a node image from now on. Once a process.
@@ -55,7 +58,8 @@ pub(crate) fn install(
         ))
     })?;
     let standard = Standard::new(py);
-    let claims = claims_of(py, manifest, &tree, options, &standard)?;
+    let stdlib = Stdlib::of(py, manifest, &standard)?;
+    let claims = claims_of(py, manifest, &tree, options, &standard, &stdlib)?;
     let prefix: PathBuf = py.import("sys")?.getattr("prefix")?.extract()?;
     // The environment's own interpreter: `site` has done what `.pth` files say.
     let own = claims
@@ -81,7 +85,7 @@ pub(crate) fn install(
         state.run_pth_lines(py)?;
         state.settle_path(py)?;
     }
-    Ok(Installed { redirected })
+    Ok(Installed { redirected, stdlib })
 }
 
 /// The rules for the running interpreter.
@@ -91,6 +95,7 @@ fn claims_of(
     tree: &str,
     options: &Options,
     standard: &Standard,
+    stdlib: &Stdlib,
 ) -> PyResult<Claims> {
     let sys = py.import("sys")?;
     let mut program: Vec<Vec<u8>> = options
@@ -100,22 +105,8 @@ fn claims_of(
         .collect();
     // Another build of the same version keeps its own standard library: the parts in C of one
     // don't fit the other.
-    let version: String = sys.getattr("version")?.extract()?;
-    if version != manifest.python.version_text {
-        for entry in manifest
-            .sys_path
-            .iter()
-            .filter(|entry| standard.has(entry.as_bytes()))
-        {
-            for root in &manifest.roots {
-                let Some(rest) = claims::below(root.folder.as_bytes(), entry.as_bytes()) else {
-                    continue;
-                };
-                for path in &root.paths {
-                    program.push(claims::join(path.as_bytes(), rest));
-                }
-            }
-        }
+    if matches!(stdlib, Stdlib::OtherBuild(_)) {
+        program.extend(stdlib::folders(manifest, standard));
     }
     let mut claims = Claims::new(manifest, tree.as_bytes(), &program);
     // The interpreter may know its prefixes by other names than the packer did.

@@ -13,10 +13,12 @@
 //! | [`copies`] | libraries in memory, where the node executes no files |
 //! | [`resources`] | files that a loader is asked for |
 //! | [`unplaced`] | files that importlib reaches by path |
+//! | [`stdlib`], [`build`] | whose standard library serves; which build of Python runs |
 //! | [`install`] | putting all of it into an interpreter |
 //!
 //! No Python function of ours runs during an import.
 
+mod build;
 mod claims;
 mod code;
 mod copies;
@@ -38,6 +40,7 @@ mod source;
 mod sourceless;
 mod spec;
 mod state;
+mod stdlib;
 mod traceback;
 mod unplaced;
 mod variables;

@@ -22,6 +22,6 @@ pub(super) fn of(py: Python<'_>, mode: MpiMode) -> PyResult<Facts> {
             .iter()
             .map(|word| word.to_string_lossy().into_owned())
             .collect(),
-        redirected: std::collections::BTreeMap::new(),
+        ..Facts::default()
     })
 }

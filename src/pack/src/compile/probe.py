@@ -50,6 +50,7 @@ print(
             "platlib": folder(paths["platlib"]),
             "library_folder": folder(variable("LIBDIR")),
             "soname": variable("INSTSONAME"),
+            "multiarch": variable("MULTIARCH") or None,
             "library": variable("LDLIBRARY"),
             "shared": bool(variable("Py_ENABLE_SHARED")),
         }

@@ -86,6 +86,8 @@ pub struct Interpreter {
     pub library_folder: Option<PathBuf>,
     /// File name of libpython (`INSTSONAME`).
     pub soname: Option<String>,
+    /// `MULTIARCH`, the folder of libraries for this machine where the system has one each.
+    pub multiarch: Option<String>,
     /// `LDLIBRARY`, the name that programs link against.
     pub library: Option<String>,
     /// It is built with a shared libpython.

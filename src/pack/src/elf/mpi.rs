@@ -119,6 +119,7 @@ mod tests {
                 glibc: None,
                 extension_module: path.contains(".cpython-"),
                 calls_mpi: path.contains("abi"),
+                build_id: None,
                 program: path.contains("bin/"),
             };
             resolver.add(path.into(), scan);

@@ -56,6 +56,7 @@ mod tests {
                 extension_module: false,
                 calls_mpi: false,
                 program: false,
+                build_id: None,
             };
             resolver.add(path, scan);
         }

@@ -69,6 +69,8 @@ pub struct Scan {
     pub calls_mpi: bool,
     /// It is a program: it names the dynamic linker that starts it.
     pub program: bool,
+    /// What its linker wrote to know it again, in hexadecimal.
+    pub build_id: Option<String>,
 }
 
 /// A version of glibc.
@@ -139,6 +141,7 @@ pub fn scan(bytes: &[u8]) -> Result<Object, ElfError> {
         extension_module: false,
         calls_mpi: false,
         program: segments.iter().any(|segment| segment.p_type == PT_INTERP),
+        build_id: symbols::build_id(bytes, &segments),
     };
     if let Some(dynamic) = Dynamic::parse(bytes, &segments, context).map_err(malformed)? {
         read_dynamic(bytes, &dynamic, &segments, &mut scan)?;

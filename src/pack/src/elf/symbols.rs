@@ -4,10 +4,11 @@
 
 use goblin::elf::{
     dynamic::DynamicInfo,
-    program_header::{PT_LOAD, ProgramHeader},
+    program_header::{PT_LOAD, PT_NOTE, ProgramHeader},
     section_header::SHN_UNDEF,
     sym::sym64::SIZEOF_SYM,
 };
+use pybundle_bundle::build;
 
 use super::scan::{ElfError, Glibc};
 
@@ -63,6 +64,16 @@ pub(super) fn read(bytes: &[u8], info: &DynamicInfo, strings: Strings<'_>) -> Na
         }
     }
     names
+}
+
+/// Where the names of all dynamic symbols begin in the string table.
+pub(super) fn names<'a>(
+    bytes: &'a [u8],
+    info: &DynamicInfo,
+) -> impl Iterator<Item = u64> + use<'a> {
+    let table = bytes.get(info.symtab..).unwrap_or_default();
+    let symbols = table.chunks_exact(SIZEOF_SYM).take(count(bytes, info));
+    symbols.filter_map(|symbol| u32_at(symbol, 0).map(u64::from))
 }
 
 /// A function of MPI: C's are `MPI_Init`; Fortran's names come in several manglings,
@@ -159,6 +170,16 @@ fn glibc_of(version: &str) -> Option<Glibc> {
         }),
         number => number.parse().ok(),
     }
+}
+
+/// What its linker wrote to know a file again.
+pub(super) fn build_id(bytes: &[u8], segments: &[ProgramHeader]) -> Option<String> {
+    let mut notes = segments.iter().filter(|segment| segment.p_type == PT_NOTE);
+    notes.find_map(|segment| {
+        let start = usize::try_from(segment.p_offset).ok()?;
+        let size = usize::try_from(segment.p_filesz).ok()?;
+        build::id_in_notes(bytes.get(start..start.checked_add(size)?)?)
+    })
 }
 
 /// Where an address of the loaded file lies in the file.

@@ -6,7 +6,8 @@
 //! | anywhere | a file or folder of a root | itself, absolute text made relative |
 //! | below `sys.path` | a folder | that folder: modules are looked up by path |
 //! | below `sys.path` | a file outside | that file |
-//! | `bin/python*` | an interpreter outside | itself |
+//! | `bin/python*` | an interpreter that is packed | a relative link to it |
+//! | `bin/python*` | another interpreter outside | itself |
 //! | elsewhere | something of the host (`/usr`, `/etc`, …) | itself, reported |
 //! | elsewhere | a file outside | that file |
 //! | elsewhere | a folder outside, at most 64 MiB | that folder |
@@ -50,7 +51,8 @@ pub(super) fn judge(rules: &Rules<'_>, real: &Path, path: &[u8], target: &Path) 
     if metadata.is_dir() && importable {
         return Ok(Verdict::Folder(end, metadata));
     }
-    if let Some(inside) = rules.roots.bundle_path(&end) {
+    let own = rules.own.bundle_path(&end).map(<[u8]>::to_vec);
+    if let Some(inside) = rules.roots.bundle_path(&end).or(own) {
         let text = target.as_os_str().as_bytes();
         let stays = !text.starts_with(b"/") && stays_inside(path, text);
         return Ok(Verdict::Keep(if stays {

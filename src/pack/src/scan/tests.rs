@@ -16,6 +16,7 @@ fn scan(top: &Path, globs: &[&str]) -> (Tree, Vec<Skipped>) {
         exclude: &exclude,
         importable: &importable,
         roots: &roots,
+        own: &Own::default(),
         output: &output,
     };
     let mut scanner = Scanner::new(rules, &());

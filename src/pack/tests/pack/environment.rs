@@ -83,7 +83,11 @@ impl Environment {
 
     /// A request that packs it beside it.
     pub(crate) fn request(&self) -> Request {
-        Request::new(self.path())
+        Request {
+            // Most tests ask about the environment alone.
+            stdlib: false,
+            ..Request::new(self.path())
+        }
     }
 
     /// Packs it.

@@ -1,8 +1,12 @@
 //! `sys.path`, `.pth` files, editable installs, roots.
 
-use std::{os::unix::fs::symlink, process::Command};
+use std::{
+    fs::Permissions,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    process::Command,
+};
 
-use pybundle_bundle::record::{ENTRY_LAZY, ENTRY_SOURCE};
+use pybundle_bundle::record::{ENTRY_LAZY, ENTRY_SOURCE, Kind};
 use pybundle_pack::{Reason, Request};
 
 use crate::{
@@ -76,7 +80,10 @@ fn a_linked_environment_has_both_paths() {
     environment.write(&[("m.py", "m = 1\n")]);
     let link = environment.top().join("link");
     symlink(environment.path(), &link).unwrap();
-    let (bundle, summary) = environment.pack_as(&Request::new(&link));
+    let (bundle, summary) = environment.pack_as(&Request {
+        stdlib: false,
+        ..Request::new(&link)
+    });
     assert_eq!(summary.output, environment.top().join("link.pybundle"));
     let root = &bundle.head.manifest.roots[0];
     assert_eq!(
@@ -180,8 +187,51 @@ fn the_standard_library_of_the_base_comes_along() {
             .any(|path| path.starts_with(&(tests.clone() + "/")))
     );
     assert!(!bundle.paths().iter().any(|path| path.starts_with(&site)));
+    the_interpreter_is_packed(&bundle, &environment);
     assert_eq!(
         manifest.left_out.contains(&tests),
         std::path::Path::new(&folder).join("test").is_dir()
     );
+}
+
+/// It starts from the unpacked bundle, and nothing in it names the prefix it was built for.
+fn the_interpreter_is_packed(bundle: &Bundle, environment: &Environment) {
+    let manifest = &bundle.head.manifest;
+    let executable = manifest.python.executable.clone().unwrap();
+    let version = "import sys; print(sys.version, sys.prefix == sys.base_prefix, end='')";
+    let expected = environment.run(&["-I", "-c", version]);
+    assert!(!manifest.python.builds.is_empty());
+    // The virtual environment's links lead to it.
+    let link = bundle.read("bin/python");
+    assert!(!link.starts_with('/'), "{link}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let (top, base) = executable.split_once("/bin/").map_or_else(
+        || panic!("{executable}"),
+        |(top, _)| (top.to_owned(), format!("{top}/")),
+    );
+    for path in bundle.paths().iter().filter(|path| path.starts_with(&base)) {
+        let entry = bundle.entry(path).unwrap();
+        let place = folder.path().join(&path[base.len()..]);
+        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+        if bundle.kind(path) == Some(Kind::Link) {
+            symlink(bundle.read(path), &place).unwrap();
+            continue;
+        }
+        std::fs::write(&place, bundle.content(&entry)).unwrap();
+        let mode = Permissions::from_mode(entry.mode & 0o777);
+        std::fs::set_permissions(&place, mode).unwrap();
+    }
+    let python = folder.path().join(&executable[top.len() + 1..]);
+    let output = Command::new(&python)
+        .args(["-I", "-c", version])
+        .env("LD_DEBUG", "libs")
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(shown.replace("True", "False"), expected, "{output:?}");
+    let searched = String::from_utf8_lossy(&output.stderr);
+    let prefix = &manifest.python.base_prefix;
+    let own = format!("{prefix}/lib/");
+    assert!(prefix == "/usr" || !searched.contains(&own), "{searched}");
 }

@@ -73,6 +73,7 @@ fn own_scan() -> Scan {
         extension_module: false,
         calls_mpi: false,
         program: false,
+        build_id: None,
         ..*scan
     }
 }
