@@ -87,7 +87,7 @@ def test_a_packed_standard_library_is_left_alone(
     small = environment("small", each_python)
     runner = environment("runner", each_python)
     bundle = tmp_path / "env.pybundle"
-    run([runner.pybundle, "pack", "--stdlib", small.folder, "-o", bundle], timeout=110).check()
+    run([runner.pybundle, "pack", small.folder, "-o", bundle], timeout=110).check()
     (tmp_path / "node").mkdir()
     served = Runner(bundle, runner.python, tmp_path / "node")
     program = tmp_path / "program.py"

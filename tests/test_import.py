@@ -15,7 +15,7 @@ from support.process import clean_environment, run
 
 # What a program can see of every module that it can import, with the environment's folder masked.
 SHOW = r"""
-import importlib, importlib.machinery, importlib.metadata, importlib.util, json, pkgutil, sys
+import importlib, importlib.machinery, importlib.metadata, importlib.util, json, pkgutil, re, sys
 import traceback
 
 # Programs, tests, and what each of the two interpreters has of its own.
@@ -27,7 +27,8 @@ def is_skipped(name):
 
 def mask(value):
     if isinstance(value, str):
-        return value.replace(sys.prefix, "ENV")
+        value = value.replace(sys.prefix, "ENV").replace(sys.base_prefix, "BASE")
+        return re.sub(r"ENV/META-INF/pybundle/roots/\d+(?=/lib/python)", "BASE", value)
     if isinstance(value, (list, tuple)):
         return [mask(part) for part in value]
     return value
@@ -59,7 +60,7 @@ def seen(module):
             facts["package"] = loader.is_package(spec.name)
     return facts
 
-folders = [path for path in sys.path if path.startswith(sys.prefix)]
+folders = [path for path in sys.path if path.startswith(sys.prefix) and "META-INF" not in path]
 listed = sorted((m.name, m.ispkg) for m in pkgutil.walk_packages(folders, onerror=lambda name: 0))
 failed = {}
 for name in [name for name, _ in listed] + sys.argv[1:]:
@@ -180,7 +181,7 @@ def test_code_comes_from_memory(served, tmp_path):
     # With every source of the tree replaced: a copied folder can't pass.
     program = """
 import os, pkgutil, sys
-folders = [path for path in sys.path if path.startswith(sys.prefix)]
+folders = [path for path in sys.path if path.startswith(sys.prefix) and "META-INF" not in path]
 names = [m.name for m in pkgutil.iter_modules(folders) if m.name not in ("pybundle",)]
 for name in names:
     spec = __import__("importlib.util").util.find_spec(name)

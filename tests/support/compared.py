@@ -92,9 +92,11 @@ def start(
 
 
 def masked(python: Python, text: str) -> str:
-    """A text in which neither the environment's folder nor the tree's is named."""
+    """A text in which neither the environment's folder nor the tree's is named, nor the base's."""
     packed = environments.environment("varied", python).folder
     text = re.sub(rf"{re.escape(str(NODE))}/pybundle-[0-9]+/[^/\"' ]+/tree", "<env>", text)
+    base = python.executable.parent.parent
+    text = re.sub(r"<env>/META-INF/pybundle/roots/\d+(?=/lib/python)", str(base), text)
     return text.replace(str(packed), "<env>")
 
 

@@ -80,7 +80,7 @@ SUITES = (
     Suite(
         "joblib",
         ("joblib.test",),
-        keyword="not child_raises_parent and not calls_on_same_object and not memmap_sent_to_parent",
+        keyword="not child_raises_parent and not same_object and not memmap_sent_to_parent",
     ),
     Suite("dill", ("dill.tests",)),
     Suite("tornado", ("tornado.test",)),

@@ -186,6 +186,25 @@ impl Job {
         Some(job)
     }
 
+    /// The place of a rank that this process has taken before, in another part of it: from here on
+    /// it is this one that leaves.
+    ///
+    /// # Errors
+    /// [`Error::Image`], [`Error::Io`] if the place is gone.
+    pub fn resume(image: &Arc<Image>, variable: &str) -> Result<Arc<Self>> {
+        let malformed = || Error::Internal(format!("not a place in a job: `{variable}`"));
+        let (nonce, slot) = variable.split_once('/').ok_or_else(malformed)?;
+        let nonce = u64::from_str_radix(nonce, 16).map_err(|_| malformed())?;
+        let slot = slot.parse().map_err(|_| malformed())?;
+        let job = Self::open(image.dir(), nonce, slot)?;
+        // The rank that has begun the receipt describes the program in it.
+        if let Some(draft) = job.draft().filter(|_| slot == 0) {
+            let _ = job.draft.set(draft);
+        }
+        job.set_image(image);
+        Ok(Arc::new(job))
+    }
+
     /// What to set [`crate::environment::JOB`] to for children.
     pub fn variable(&self) -> String {
         format!("{}/{}", file_name(self.nonce), self.slot)

@@ -47,22 +47,20 @@ static PROCESS: AtomicU32 = AtomicU32::new(0);
 type InitThread =
     unsafe extern "C" fn(*mut c_int, *mut *mut *mut c_char, c_int, *mut c_int) -> c_int;
 
-/// Initialises MPI unless the program has done so.
+/// Initialises MPI unless the program has done so. Who asks again in the same process gets the
+/// same answer.
 pub(crate) fn start() -> Result<Started> {
     if finalised() {
         return Err(Failure(
             "the program has finalised MPI before the bundle was loaded".into(),
         ));
     }
+    if in_own_process() {
+        return started(OURS.load(SeqCst));
+    }
     let here = !flag(ffi::MPI_Initialized);
     // SAFETY: reads constants that the linker initialises.
-    let (world, own, multiple) = unsafe {
-        (
-            ffi::RSMPI_COMM_WORLD,
-            ffi::RSMPI_COMM_SELF,
-            ffi::RSMPI_THREAD_MULTIPLE,
-        )
-    };
+    let (own, multiple) = unsafe { (ffi::RSMPI_COMM_SELF, ffi::RSMPI_THREAD_MULTIPLE) };
     let mut level = multiple;
     if here {
         let initialise = initialise();
@@ -92,6 +90,13 @@ pub(crate) fn start() -> Result<Started> {
     check("MPI_Comm_free_keyval", unsafe {
         ffi::MPI_Comm_free_keyval(&raw mut key)
     })?;
+    started(here)
+}
+
+/// This process's place in the job.
+fn started(here: bool) -> Result<Started> {
+    // SAFETY: reads a constant that the linker initialises.
+    let world = unsafe { ffi::RSMPI_COMM_WORLD };
     let (mut rank, mut size) = (0, 0);
     // SAFETY: both are writable for the call.
     check("MPI_Comm_rank", unsafe {
@@ -104,7 +109,7 @@ pub(crate) fn start() -> Result<Started> {
     Ok(Started {
         rank: rank.unsigned_abs(),
         size: size.unsigned_abs(),
-        thread_level: level_number(level),
+        thread_level: level_number(level()),
         initialised_here: here.into(),
     })
 }

@@ -143,10 +143,6 @@ impl Parts<'_> {
         for (module, code) in self.modules.iter().zip(code) {
             if code.is_some() && self.groups.class[module.file] == Class::Source {
                 flags[module.file] |= ENTRY_SOURCE;
-                // Nobody lists the standard library's folder to know what is in it.
-                if self.groups.stdlib[module.file] {
-                    flags[module.file] |= ENTRY_LAZY;
-                }
             }
         }
         flags

@@ -32,6 +32,8 @@ def mask(value):
     if isinstance(value, str):
         # The interpreter of an empty environment runs the bundle: its folder is not the tree's.
         value = value.replace(os.path.dirname(sys.executable), "BIN").replace(sys.prefix, "ENV")
+        value = value.replace(sys.base_prefix, "BASE")
+        value = re.sub(r"ENV/META-INF/pybundle/roots/\d+(?=/lib/python)", "BASE", value)
         # Addresses; descriptors, of which the image holds some.
         return re.sub(r"\b(0x|fd=)[0-9a-f]+", "NUMBER", value)
     if isinstance(value, (int, float, bool, type(None))):
@@ -167,7 +169,7 @@ def main(question, answer):
     whole = {
         "outcomes": outcomes, "top": top, "before": sorted(BEFORE), "added": added,
         "warnings": said, "modules": modules,
-        "path": mask([part for part in sys.path if part.startswith(sys.prefix)]),
+        "path": mask([part for part in sys.path if part.startswith(sys.prefix) and "META-INF" not in part]),
         "distributions": distributions() if not names else [],
     }
     with open(answer, "w") as file:

@@ -13,14 +13,16 @@ import tempfile
 import traceback
 
 ADDRESS = re.compile(r"0x[0-9a-f]+")
+# Where the base prefix lies in a tree.
+PACKED_BASE = re.compile(r"<env>/META-INF/pybundle/roots/\d+(?=/lib/python)")
 
 
 def masked(value, folder):
     """A value as JSON can hold it, without addresses and the names of folders."""
     if isinstance(value, str):
-        for name, mark in ((sys.prefix, "<env>"), (folder, "<tmp>")):
+        for name, mark in ((sys.prefix, "<env>"), (sys.base_prefix, "<base>"), (folder, "<tmp>")):
             value = value.replace(name, mark)
-        return ADDRESS.sub("0x", value)
+        return ADDRESS.sub("0x", PACKED_BASE.sub("<base>", value))
     if isinstance(value, dict):
         return {masked(str(key), folder): masked(one, folder) for key, one in value.items()}
     if isinstance(value, (list, tuple)):

@@ -8,10 +8,12 @@
 //! | `segment` | mapped memory: the `unsafe` part |
 //! | `stored` | where compressed bytes are read from |
 //! | `work` | entries into place: claimed, read, verified, decoded |
+//! | `interpreter` | the packed Python: what it reads before a finder serves it |
 //! | `code`, `tree` | where they go: the code segment, the tree |
 
 pub(crate) mod claims;
 pub(crate) mod code;
+mod interpreter;
 pub(crate) mod lock;
 pub(crate) mod place;
 pub(crate) mod segment;
@@ -33,6 +35,7 @@ use std::{
 
 use pybundle_bundle::{Index, Manifest};
 
+pub use interpreter::Interpreter;
 pub use segment::Mapping;
 pub use sweep::{Cleaned, clean};
 

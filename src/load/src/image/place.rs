@@ -305,6 +305,7 @@ impl Image {
         Place {
             site: &self.site,
             index: &self.index,
+            manifest: &self.manifest,
             blocks: &self.blocks,
             prefix: &self.prefix,
             bundle: &self.bundle,

@@ -7,14 +7,14 @@
 use std::{fs::File, os::unix::fs::FileExt, path::Path};
 
 use pybundle_bundle::{
-    Index,
+    Index, Manifest,
     reader::Decoder,
     record::{Block, Entry, Kind},
 };
 
 use super::{
     claims::Claims,
-    code,
+    code, interpreter,
     segment::Mapping,
     site::{self, Site},
     state::State,
@@ -87,6 +87,8 @@ pub(crate) struct Place<'a> {
     pub(crate) site: &'a Site,
     /// Its index.
     pub(crate) index: &'a Index<Mapping>,
+    /// Its manifest.
+    pub(crate) manifest: &'a Manifest,
     /// Its blocks by entry.
     pub(crate) blocks: &'a Blocks,
     /// The bundle's path, for messages.
@@ -263,6 +265,11 @@ impl Worker {
         let content = self.content.room(size)?;
         decoder.decode(index, entry, packed, content)?;
         match Kind::from_number(entry.kind) {
+            Some(Kind::File) if index.text(entry.path) == interpreter::CONFIG => {
+                let config = interpreter::relocated(content, place.site.tree(), place.manifest);
+                self.tree
+                    .file(index, state, row, entry, Content::Bytes(&config))
+            }
             Some(Kind::File) => self
                 .tree
                 .file(index, state, row, entry, Content::Bytes(content)),

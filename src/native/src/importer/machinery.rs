@@ -123,7 +123,9 @@ impl Machinery {
             return Ok(());
         };
         module.setattr("Finder", py.get_type::<Finder>())?;
-        let home = modules.get_item(home(py))?;
+        if is_named_after_importlib(py) {
+            self.external.bind(py).setattr(NESTED, &module)?;
+        }
         for class in [
             &self.source,
             &self.sourceless,
@@ -132,7 +134,6 @@ impl Machinery {
         ] {
             let class = class.bind(py);
             module.setattr(class.name()?, class)?;
-            home.setattr(class.name()?, class)?;
         }
         Ok(())
     }
@@ -159,14 +160,13 @@ impl Machinery {
 /// The extension module that holds the classes.
 const MODULE: &str = "pybundle._native";
 
-/// The module that our classes say they are of. In Python 3.9 a backport of importlib.resources
-/// knows by this name alone that a loader is one for files.
-fn home(py: Python<'_>) -> &'static str {
-    if py.version_info() < (3, 10) {
-        "_frozen_importlib_external"
-    } else {
-        MODULE
-    }
+/// Its name in importlib's module, where our classes say that they are nested there.
+const NESTED: &str = "pybundle";
+
+/// In Python 3.9 a backport of importlib.resources knows by the name of its class's module alone
+/// that a loader is one for files.
+fn is_named_after_importlib(py: Python<'_>) -> bool {
+    py.version_info() < (3, 10)
 }
 
 fn subclass(
@@ -176,7 +176,12 @@ fn subclass(
 ) -> PyResult<Py<PyType>> {
     let py = base.py();
     let namespace = PyDict::new(py);
-    namespace.set_item("__module__", home(py))?;
+    if is_named_after_importlib(py) {
+        namespace.set_item("__module__", "_frozen_importlib_external")?;
+        namespace.set_item("__qualname__", format!("{NESTED}.{name}"))?;
+    } else {
+        namespace.set_item("__module__", MODULE)?;
+    }
     namespace.set_item("__doc__", methods.getattr("__doc__")?)?;
     let class = py
         .get_type::<PyType>()

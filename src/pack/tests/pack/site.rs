@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use pybundle_bundle::record::{ENTRY_LAZY, ENTRY_SOURCE, Kind};
+use pybundle_bundle::record::{ENTRY_SOURCE, Kind};
 use pybundle_pack::{Reason, Request};
 
 use crate::{
@@ -176,7 +176,7 @@ fn the_standard_library_of_the_base_comes_along() {
     )));
     let json = format!("{}/json/__init__.py", root.folder);
     let flags = bundle.entry(&json).unwrap().flags;
-    assert_eq!(flags, ENTRY_SOURCE | ENTRY_LAZY);
+    assert_eq!(flags, ENTRY_SOURCE);
     assert!(manifest.sys_path.contains(&root.folder));
     let tests = format!("{}/test", root.folder);
     let site = format!("{}/site-packages/", root.folder);

@@ -1,0 +1,249 @@
+//! The packed interpreter in the tree, and what it reads before a finder serves it.
+
+use std::{
+    ffi::OsStr,
+    fs, io,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+};
+
+use pybundle_bundle::{
+    Manifest,
+    record::{Module, ModuleKind, Node},
+};
+
+use super::Image;
+use crate::{Error, Result, error::io_at};
+
+/// The file that tells a virtual environment's interpreter where its base is.
+pub(crate) const CONFIG: &[u8] = b"pyvenv.cfg";
+
+/// Modules that Python imports before `site`, or that a finder needs to get in: some are frozen,
+/// depending on the version. Python takes its standard library to be where `os` lies.
+const EARLY: [&[u8]; 10] = [
+    b"_collections_abc",
+    b"_weakrefset",
+    b"abc",
+    b"codecs",
+    b"genericpath",
+    b"io",
+    b"os",
+    b"posixpath",
+    b"stat",
+    b"warnings",
+];
+
+/// Any of these may be the encoding of the standard streams.
+const ENCODINGS: &[u8] = b"encodings";
+
+/// Python takes its extension modules to be in a folder of this name.
+const DYNLOAD: &[u8] = b"lib-dynload";
+
+/// What starts a packed interpreter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interpreter {
+    /// The environment's `python`, in the tree.
+    pub executable: PathBuf,
+    /// The library that holds Python, for programs that start it themselves.
+    pub libpython: Option<PathBuf>,
+}
+
+impl Image {
+    /// Places the interpreter and what it reads by itself at its start.
+    ///
+    /// # Errors
+    /// [`Error::Image`] if the bundle has none; else as [`Self::place`].
+    pub fn place_interpreter(&self) -> Result<Interpreter> {
+        let python = &self.manifest.python;
+        let Some(own) = &python.executable else {
+            return Err(Error::Image {
+                path: self.bundle.clone(),
+                why: "the bundle was packed without an interpreter".to_owned(),
+            });
+        };
+        self.place_path(own.as_bytes())?;
+        self.place_path(CONFIG)?;
+        let libpython = python.libpython.as_ref();
+        let libpython = libpython.map(|path| self.place_path(path.as_bytes()));
+        // A virtual environment has links to its base's.
+        let links = ["bin/python3", "bin/python"];
+        let links = links.map(|link| self.place_path(link.as_bytes()));
+        let mut executable = self.tree().join(OsStr::from_bytes(own.as_bytes()));
+        for link in links {
+            if let Some(link) = link? {
+                executable = link;
+            }
+        }
+        for folder in &self.manifest.sys_path {
+            let row = self.index.find_folder(folder.as_bytes());
+            let Some(row) = row.filter(|&row| self.is_standard(row)) else {
+                continue;
+            };
+            for module in EARLY {
+                self.place_early(self.index.find_module(row, module))?;
+            }
+            let below = |name: &[u8]| [folder.as_bytes(), b"/", name].concat();
+            let encodings = below(ENCODINGS);
+            if let Some(folder) = self.index.find_folder(&encodings) {
+                self.place_early(self.index.find_module(row, ENCODINGS))?;
+                for row in 0..self.index.modules() {
+                    let module = self.index.module(row);
+                    let inside = module.filter(|module| module.folder == folder);
+                    self.place_early(inside.map(|module| (row, module)))?;
+                }
+            }
+            let dynload = self.index.find_folder(&below(DYNLOAD));
+            self.make_folders(dynload)?;
+        }
+        Ok(Interpreter {
+            executable,
+            libpython: libpython.transpose()?.flatten(),
+        })
+    }
+
+    /// Does this folder hold a standard library?
+    fn is_standard(&self, folder: u32) -> bool {
+        self.index.find_module(folder, b"os").is_some()
+            && self.index.find_module(folder, ENCODINGS).is_some()
+    }
+
+    /// Places what lies at a path, if anything does, and what it leads to.
+    fn place_path(&self, path: &[u8]) -> Result<Option<PathBuf>> {
+        match self.index.find(path) {
+            Some(Node::Entry(row)) => self.place_entry(row).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn place_early(&self, module: Option<(u32, Module)>) -> Result<()> {
+        let Some((row, module)) = module else {
+            return Ok(());
+        };
+        if module.kind == ModuleKind::Source as u8 {
+            let source = self.place_entry(module.file)?;
+            self.place_bytecode(row, &module, &source)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a module's bytecode beside its source, as a file that is not compared with it (PEP
+    /// 552): the tree never changes.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; as [`Self::code`].
+    pub(crate) fn place_bytecode(&self, row: u32, module: &Module, source: &Path) -> Result<()> {
+        let Some(file) = cached(&self.manifest, source) else {
+            return Ok(());
+        };
+        if module.code_at == u64::MAX || file.exists() {
+            return Ok(());
+        }
+        let Some(code) = self.code(row)? else {
+            return Ok(());
+        };
+        let failed = |what| {
+            let file = file.clone();
+            move |error: io::Error| io_at(what, &file, error)
+        };
+        let folder = file.parent().unwrap_or(Path::new("/"));
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(io_at("cannot make", folder, error));
+            }
+            _ => {}
+        }
+        // Processes that do the same do it at once, and all write the same.
+        let mut private = file.clone().into_os_string().into_vec();
+        private.extend(format!(".{:x}", crate::nodes::nonce()).as_bytes());
+        let private = PathBuf::from(OsStr::from_bytes(&private));
+        let content = [&header(&self.manifest)[..], code].concat();
+        fs::write(&private, content).map_err(failed("cannot write"))?;
+        fs::rename(&private, &file).map_err(failed("cannot make"))
+    }
+}
+
+/// Where Python looks for a source's bytecode; `None` for a Python that caches none.
+fn cached(manifest: &Manifest, source: &Path) -> Option<PathBuf> {
+    let tag = &manifest.python.cache_tag;
+    let stem = source.file_stem()?.to_str().filter(|_| !tag.is_empty())?;
+    let folder = source.parent()?.join("__pycache__");
+    Some(folder.join(format!("{stem}.{tag}.pyc")))
+}
+
+/// Magic number, flags (by hash, unchecked), and the hash, which nobody looks at.
+fn header(manifest: &Manifest) -> [u8; 16] {
+    let mut header = [0; 16];
+    let magic = u32::from_str_radix(&manifest.python.magic, 16).unwrap_or(0);
+    header[..4].copy_from_slice(&magic.to_be_bytes());
+    header[4] = 1;
+    header
+}
+
+/// What `pyvenv.cfg` has to say in the tree: the packed interpreter's folder instead of the one on
+/// disk. As it is, if none is packed.
+pub(crate) fn relocated(config: &[u8], tree: &Path, manifest: &Manifest) -> Vec<u8> {
+    let Some(executable) = &manifest.python.executable else {
+        return config.to_vec();
+    };
+    let executable = tree.join(executable);
+    let folder = executable.parent().unwrap_or(tree);
+    let mut out = Vec::with_capacity(config.len() + folder.as_os_str().len());
+    for line in config.split_inclusive(|&byte| byte == b'\n') {
+        let key = line.split(|&byte| byte == b'=').next().unwrap_or_default();
+        let value = match key.trim_ascii().to_ascii_lowercase().as_slice() {
+            b"home" => folder,
+            b"executable" | b"base-executable" => &executable,
+            _ => {
+                out.extend(line);
+                continue;
+            }
+        };
+        out.extend(key.trim_ascii());
+        out.extend(b" = ");
+        out.extend(value.as_os_str().as_bytes());
+        out.push(b'\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn a_virtual_environment_finds_its_base_in_the_tree() {
+        let mut manifest = sample::manifest(Path::new("/env"));
+        let config = b"home = /opt/python/bin\ninclude-system-site-packages = false\n";
+        assert_eq!(relocated(config, Path::new("/t"), &manifest), config);
+        manifest.python.executable = Some("META-INF/roots/1/bin/python3.11".to_owned());
+        let got = relocated(config, Path::new("/t"), &manifest);
+        assert_eq!(
+            String::from_utf8_lossy(&got),
+            "home = /t/META-INF/roots/1/bin\ninclude-system-site-packages = false\n"
+        );
+        let got = relocated(
+            b"Home=/x\nexecutable = /x/python",
+            Path::new("/t"),
+            &manifest,
+        );
+        assert_eq!(
+            String::from_utf8_lossy(&got),
+            "Home = /t/META-INF/roots/1/bin\nexecutable = /t/META-INF/roots/1/bin/python3.11\n"
+        );
+    }
+
+    #[test]
+    fn bytecode_says_that_it_is_not_to_be_compared() {
+        let mut manifest = sample::manifest(Path::new("/env"));
+        manifest.python.magic = "a70d0d0a".to_owned();
+        manifest.python.cache_tag = "cpython-311".to_owned();
+        let head = header(&manifest);
+        assert_eq!(head[..8], [0xa7, 0x0d, 0x0d, 0x0a, 1, 0, 0, 0]);
+        let file = cached(&manifest, Path::new("/t/os.py"));
+        assert_eq!(
+            file.unwrap(),
+            Path::new("/t/__pycache__/os.cpython-311.pyc")
+        );
+    }
+}
