@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | [`environment`] | all `PYBUNDLE_*` variables; [`Settings`] |
 //! | [`transport`] | how ranks talk: one process, or MPI through a plug-in |
+//! | [`launch`], [`join`], [`failure`] | whose child a process is, its job, and how a start fails |
 //! | [`mod@load`] | the sequence of collective calls, in one function |
 //! | `plan`, `nodes`, `folder`, `room` | what to load, which ranks share an image, where it lies |
 //! | `fill`, `way`, `read`, `broadcast`, `store`, `decode` | bytes: read by root, received by leaders, decoded by all |
@@ -23,11 +24,14 @@ mod counters;
 mod decode;
 pub mod environment;
 pub mod error;
+pub mod failure;
 mod fill;
 mod folder;
 pub mod image;
 pub mod job;
+pub mod join;
 mod known;
+pub mod launch;
 pub mod load;
 mod nodes;
 mod patience;

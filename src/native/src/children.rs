@@ -16,13 +16,13 @@ use std::{
 use pybundle_load::{
     Image, Job, Settings,
     environment::{IMAGE, JOB, LOG},
+    launch::{self, Launch},
 };
 use pyo3::{intern, prelude::*};
 
 use crate::{
     exit::{self, Mpi, Process},
     importer::{self, Options},
-    launch::{self, Launch},
 };
 
 /// `sys.prefix` of the process that loaded: a Python of another environment is left alone.
@@ -38,6 +38,12 @@ impl Environment {
     pub(crate) fn of(py: Python<'_>) -> PyResult<Self> {
         let prefix = py.import("sys")?.getattr("prefix")?.extract()?;
         Ok(Self { prefix })
+    }
+
+    /// Of the packed interpreter.
+    pub(crate) fn in_tree(image: &Image) -> Self {
+        let prefix = image.tree().as_os_str().to_owned();
+        Self { prefix }
     }
 }
 

@@ -8,13 +8,14 @@
 //! | [`children`] | child processes: how they attach |
 //! | [`exit`] | the ways out of a process, MPI's end, aborts |
 //! | [`site`] | the same for a program that Python itself runs |
-//! | [`launch`], [`package`] | which launch this process belongs to; where this package lies |
+//! | [`packed`] | the same for the packed Python, which `pybundle-python` starts |
+//! | [`package`] | where this package lies |
 
 mod children;
 mod exit;
 mod importer;
-mod launch;
 mod package;
+mod packed;
 mod run;
 mod site;
 mod start;
@@ -22,9 +23,11 @@ mod start;
 /// What the Python side calls.
 #[pyo3::pymodule]
 mod _native {
-    use std::ffi::OsString;
+    use std::{ffi::OsString, path::PathBuf};
 
     use pyo3::prelude::*;
+
+    use crate::{run::Program, start::Handed};
 
     /// Runs a program from a bundle; raises SystemExit with its status.
     #[pyfunction]
@@ -36,6 +39,32 @@ mod _native {
     #[pyfunction]
     fn attach(py: Python<'_>) -> PyResult<bool> {
         crate::children::attach(py)
+    }
+
+    /// Goes on with what `pybundle-python` has begun; `form` is empty where the interpreter reads
+    /// its program itself.
+    #[pyfunction]
+    fn take_over(
+        py: Python<'_>,
+        image: PathBuf,
+        job: String,
+        plugin: Option<PathBuf>,
+        words: Vec<OsString>,
+        form: &str,
+        value: OsString,
+    ) -> PyResult<()> {
+        let handed = Handed { image, job, plugin };
+        let program = match form {
+            "" => None,
+            _ => Some(Program::from_form(form, value)?),
+        };
+        crate::packed::take_over(py, &handed, words, program)
+    }
+
+    /// Runs the program that was taken over; raises SystemExit with its status.
+    #[pyfunction]
+    fn main(py: Python<'_>, rest: Vec<OsString>) -> PyResult<()> {
+        crate::packed::main(py, &rest)
     }
 
     /// Starts a program that Python itself runs.

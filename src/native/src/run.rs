@@ -1,19 +1,21 @@
 //! `python -m pybundle run`.
 
 mod arguments;
-mod program;
+pub(crate) mod program;
 
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
 };
 
-use pybundle_load::Settings;
-use pyo3::{exceptions::PySystemExit, prelude::*};
+use pybundle_load::{Settings, launch::Launch};
+use pyo3::{
+    exceptions::{PySystemExit, PyValueError},
+    prelude::*,
+};
 
 use crate::{
     exit,
-    launch::Launch,
     start::{self, Runner},
 };
 pub(crate) use arguments::Program;
@@ -95,6 +97,23 @@ fn bundle_beside(py: Python<'_>) -> PyResult<PathBuf> {
 }
 
 impl Program {
+    /// A `script`, `module`, `command` or `stdin`, and its name or text.
+    ///
+    /// # Errors
+    /// `ValueError` for a module or command that isn't UTF-8.
+    pub(crate) fn from_form(form: &str, value: OsString) -> PyResult<Self> {
+        let text = |value: OsString| {
+            let not_text = |_| PyValueError::new_err("not UTF-8");
+            value.into_string().map_err(not_text)
+        };
+        Ok(match form {
+            "script" => Self::Script(value),
+            "module" => Self::Module(text(value)?),
+            "command" => Self::Command(text(value)?),
+            _ => Self::Stdin,
+        })
+    }
+
     /// The folders whose modules are the program's own, even inside the environment.
     pub(crate) fn folders(&self) -> Vec<PathBuf> {
         let current = std::env::current_dir().ok();

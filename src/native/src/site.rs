@@ -9,16 +9,11 @@ mod first;
 
 use std::ffi::OsString;
 
-use pybundle_load::{Settings, environment::MpiMode, transport::Launcher};
-use pyo3::{
-    exceptions::{PyKeyboardInterrupt, PyValueError},
-    prelude::*,
-    sync::PyOnceLock,
-};
+use pybundle_load::{Settings, environment::MpiMode, launch::Launch, transport::Launcher};
+use pyo3::{exceptions::PyKeyboardInterrupt, prelude::*, sync::PyOnceLock};
 
 use crate::{
     children, exit, importer,
-    launch::Launch,
     run::Program,
     start::{self, Runner},
 };
@@ -50,18 +45,7 @@ pub(crate) fn start(py: Python<'_>, form: &str, value: OsString) -> PyResult<()>
     if children::attach(py)? || Launch::has_ancestor() {
         return Ok(());
     }
-    let text = || {
-        value
-            .clone()
-            .into_string()
-            .map_err(|_| PyValueError::new_err("not UTF-8"))
-    };
-    let program = match form {
-        "script" => Program::Script(value),
-        "module" => Program::Module(text()?),
-        "command" => Program::Command(text()?),
-        _ => Program::Stdin,
-    };
+    let program = Program::from_form(form, value)?;
     let joins = settings.mpi != Some(MpiMode::Off) && Launcher::detect().is_some();
     let place = if joins {
         Place::take(&settings)

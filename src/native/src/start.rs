@@ -5,21 +5,20 @@
 //! module of the bundle is imported.
 
 mod facts;
-mod failure;
 mod fallback;
 mod library;
 mod mode;
-mod plugins;
 mod refusal;
 mod source;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use pybundle_load::{
-    Interrupted, Loaded, Settings,
-    environment::MpiMode,
-    load,
-    transport::{Group, Launcher, Local, Transport, Wait, World, choice, mapped, plugin::Plugin},
+    Image, Interrupted, Job, Loaded, Settings, environment::MpiMode, failure, join as joining,
+    load, transport::Transport,
 };
 use pyo3::prelude::*;
 
@@ -27,11 +26,20 @@ use crate::{
     children,
     exit::{self, LauncherSocket, Mpi, Process},
     importer::{self, Options},
-    launch::Launch,
+    package,
     run::Program,
 };
-pub(crate) use failure::Failure;
 pub(crate) use source::Source;
+
+/// A failed start, of which the message has been printed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// What the program's signal handler raised, if that ended the start.
+    pub(crate) signal: Option<PyErr>,
+}
+
+/// What the program's signal handler raised during the load.
+static SIGNAL: Mutex<Option<PyErr>> = Mutex::new(None);
 
 /// What the program gets.
 pub(crate) struct Started {
@@ -53,6 +61,16 @@ pub(crate) enum Runner {
     },
 }
 
+/// What was done for this process before it had a Python.
+pub(crate) struct Handed {
+    /// The node image's folder.
+    pub(crate) image: PathBuf,
+    /// This rank's place in its job, as [`Job::variable`] gives it.
+    pub(crate) job: String,
+    /// The MPI plug-in that has started MPI, if one has.
+    pub(crate) plugin: Option<PathBuf>,
+}
+
 /// Starts this process. On failure the message is printed and MPI ended.
 ///
 /// # Errors
@@ -63,21 +81,58 @@ pub(crate) fn start(
     program: &Program,
     runner: Runner,
 ) -> Result<Started, Failure> {
-    let mut transport = py
-        .detach(|| transport(settings))
-        .map_err(|error| failure::alone(&error))?;
-    let joined = py.detach(|| join(settings, program, runner, &mut *transport));
+    begin(py, settings, program, runner, None)
+}
+
+/// Goes on where the program that started this Python has come to: the bundle is loaded.
+///
+/// # Errors
+/// As [`start`].
+pub(crate) fn go_on(
+    py: Python<'_>,
+    settings: &Settings,
+    program: &Program,
+    runner: Runner,
+    handed: &Handed,
+) -> Result<Started, Failure> {
+    begin(py, settings, program, runner, Some(handed))
+}
+
+fn begin(
+    py: Python<'_>,
+    settings: &Settings,
+    program: &Program,
+    runner: Runner,
+    handed: Option<&Handed>,
+) -> Result<Started, Failure> {
+    let package = package::folder();
+    let transport = py.detach(|| match handed {
+        Some(handed) => joining::joined(settings, handed.plugin.as_deref()),
+        None => joining::transport(settings, package.as_deref()),
+    });
+    let mut transport = transport.map_err(|error| {
+        failure::alone(&error);
+        Failure { signal: None }
+    })?;
+    let joined = py.detach(|| {
+        let loaded = match handed {
+            Some(handed) => resumed(handed)?,
+            None => loaded(settings, &mut *transport)?,
+        };
+        join(settings, program, runner, loaded, &mut *transport)
+    });
     let mut joined = match joined {
         Ok(joined) => joined,
-        Err(error) => return Err(py.detach(|| failure::end(&error, settings, &mut *transport))),
+        Err(error) => {
+            let signal = SIGNAL.lock().unwrap_or_else(PoisonError::into_inner).take();
+            py.detach(|| failure::end(&error, settings, &mut *transport, signal.is_some()));
+            return Err(Failure { signal });
+        }
     };
     let source = joined.source.take();
-    let image = joined
-        .loaded
-        .image
-        .as_ref()
-        .map(|image| image.dir().to_path_buf());
-    match install(py, settings, program, runner, joined) {
+    let image = joined.loaded.image.as_ref();
+    let image = image.map(|image| image.dir().to_path_buf());
+    match install(py, settings, program, runner, joined, handed.is_some()) {
         Ok(()) => Ok(Started { source, image }),
         Err(error) => {
             error.print(py);
@@ -87,23 +142,32 @@ pub(crate) fn start(
     }
 }
 
-/// The job that this process belongs to, or a job of its own.
-fn transport(settings: &Settings) -> Result<Box<dyn Transport + Send>, failure::Error> {
-    let launcher = match settings.mpi {
-        Some(MpiMode::Off) => None,
-        // A child of a rank has its variables, and no place in the job.
-        _ if Launch::has_ancestor() => None,
-        _ => Launcher::detect(),
-    };
-    let Some(launcher) = launcher else {
-        return Ok(Box::new(Local::new()));
-    };
-    let plugins = choice::plugins(&plugins::folders())?;
-    let chosen = choice::choose(&plugins, &mapped::libraries()?, &launcher)?;
-    let plugin = Plugin::load(chosen)?;
-    let world = World::start(plugin, &Wait::asleep("MPI to start", settings.timeout))?;
-    launcher.check(world.library(), plugin.flavour(), world.size(Group::WORLD))?;
-    Ok(Box::new(world))
+/// Loads the bundle together with the other ranks.
+fn loaded(
+    settings: &Settings,
+    transport: &mut dyn Transport,
+) -> Result<Loaded, pybundle_load::Error> {
+    load(settings, transport, &mut || {
+        Python::attach(|py| {
+            py.check_signals().map_err(|error| {
+                *SIGNAL.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                Interrupted
+            })
+        })
+    })
+}
+
+/// What was loaded, taken over.
+fn resumed(handed: &Handed) -> Result<Loaded, pybundle_load::Error> {
+    let image = Arc::new(Image::attach(&handed.image)?);
+    let job = Job::resume(&image, &handed.job)?;
+    image.set_job(Arc::clone(&job));
+    Ok(Loaded {
+        manifest: image.manifest().clone(),
+        image: Some(image),
+        job,
+        fell_back: None,
+    })
 }
 
 /// What the ranks have settled together.
@@ -115,21 +179,14 @@ struct Joined {
     launcher: Option<LauncherSocket>,
 }
 
-/// All that needs the other ranks, in an order that is the same on all of them.
+/// All else that needs the other ranks, in an order that is the same on all of them.
 fn join(
     settings: &Settings,
     program: &Program,
     runner: Runner,
+    loaded: Loaded,
     transport: &mut dyn Transport,
 ) -> Result<Joined, failure::Error> {
-    let loaded = load(settings, transport, &mut || {
-        Python::attach(|py| {
-            py.check_signals().map_err(|error| {
-                failure::keep_signal(error);
-                Interrupted
-            })
-        })
-    })?;
     let shared = match runner {
         Runner::Us => source::share(program, transport, settings)?,
         Runner::Python { .. } => None,
@@ -166,6 +223,7 @@ fn install(
     program: &Program,
     runner: Runner,
     joined: Joined,
+    in_tree: bool,
 ) -> PyResult<()> {
     let Loaded {
         image,
@@ -189,9 +247,14 @@ fn install(
     children::tell(py)?;
     let mut facts = facts::of(py, joined.mode)?;
     if let Some(image) = image {
-        let own = children::Environment::of(py)?;
+        let own = if in_tree {
+            children::Environment::in_tree(&image)
+        } else {
+            children::Environment::of(py)?
+        };
         let options = Options {
             program: program.folders(),
+            in_tree,
         };
         let installed =
             importer::install(py, Arc::clone(&image), Some(Arc::clone(&job)), &options)?;

@@ -169,6 +169,11 @@ pub fn finalise_now() -> Result<()> {
     LOADED.get().map_or(Ok(()), Plugin::finalise)
 }
 
+/// The file of this process's plug-in, if one is loaded.
+pub fn path() -> Option<&'static Path> {
+    LOADED.get().map(Plugin::path)
+}
+
 /// Ends the whole job with `status`; only this process without MPI, or in a forked child.
 pub fn abort_now(status: i32) -> ! {
     if let Some(plugin) = LOADED.get() {

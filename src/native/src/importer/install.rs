@@ -27,6 +27,9 @@ pub(crate) struct Options {
     /// Folders of the program (the script's, the working directory where `sys.path` names it):
     /// they keep their own paths even inside the environment.
     pub(crate) program: Vec<PathBuf>,
+    /// The running interpreter is the packed one, in the tree: its paths are right, and `site` is
+    /// about to do what it does.
+    pub(crate) in_tree: bool,
 }
 
 /// What an installation did.
@@ -62,15 +65,18 @@ pub(crate) fn install(
     let claims = claims_of(py, manifest, &tree, options, &standard, &stdlib)?;
     let prefix: PathBuf = py.import("sys")?.getattr("prefix")?.extract()?;
     // The environment's own interpreter: `site` has done what `.pth` files say.
-    let own = claims
-        .claim(prefix.as_os_str().as_bytes())
-        .is_some_and(|claimed| claimed.inside.is_empty());
+    let own = options.in_tree
+        || claims
+            .claim(prefix.as_os_str().as_bytes())
+            .is_some_and(|claimed| claimed.inside.is_empty());
 
     let state = State::new(py, image, job, claims, tree)?.publish()?;
     state.machinery.publish(py)?;
     state.make_top_folders(py)?;
     state.rewrite_path(py, &standard, own)?;
-    state.rewrite_prefixes(py, own)?;
+    if !options.in_tree {
+        state.rewrite_prefixes(py, own)?;
+    }
     state.clean_cache(py)?;
     let sys = state.machinery.sys.bind(py);
     sys.getattr("path_hooks")?

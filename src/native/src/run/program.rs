@@ -23,7 +23,7 @@ const ZIP_END: &[u8] = b"PK\x05\x06";
 ///
 /// # Errors
 /// What the program raised, `SystemExit` included; its traceback begins with the program's frames.
-pub(super) fn run(
+pub(crate) fn run(
     py: Python<'_>,
     program: &Program,
     rest: &[OsString],
@@ -90,7 +90,7 @@ fn fresh_main(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 
 /// Takes the working folder, which `python -m pybundle` has put there, from the front of
 /// `sys.path`: lines of `.pth` files run before Python puts anything there, and may do so too.
-pub(super) fn drop_first_path(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn drop_first_path(py: Python<'_>) -> PyResult<()> {
     let sys = py.import(intern!(py, "sys"))?;
     let path = sys.getattr("path")?.cast_into::<PyList>()?;
     if safe_path(&sys)? || path.is_empty() {

@@ -15,9 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pybundle_load::{Settings, transport::Launcher};
-
-use crate::launch::Launch;
+use pybundle_load::{Settings, launch::Launch, transport::Launcher};
 
 /// Begins the name of every marker.
 const PREFIX: &str = "rank-";

@@ -6,10 +6,11 @@ use pybundle_bundle::Manifest;
 use pybundle_load::{
     Settings,
     environment::MpiMode,
+    failure::Error,
     transport::{Group, Transport, Wait},
 };
 
-use super::{failure::Error, source::Source};
+use super::source::Source;
 use crate::run::Program;
 
 /// The ranks' opinions, the one that wins first.

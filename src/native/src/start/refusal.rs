@@ -1,9 +1,9 @@
 //! What a bundle must fit before anything of it is imported.
 
-use pybundle_load::{Loaded, transport::Transport};
+use pybundle_load::{Loaded, failure::Error, transport::Transport};
 use pyo3::Python;
 
-use super::{failure::Error, library};
+use super::library;
 use crate::importer;
 
 /// Why the loaded bundle can't serve this process.

@@ -1,17 +1,12 @@
 //! A start that failed: who says so, what it says, and how MPI ends.
 
-use std::{
-    io::Write,
-    sync::{Mutex, PoisonError},
-    thread,
-    time::Duration,
-};
+use std::{io::Write, thread, time::Duration};
 
-use pybundle_load::{
+use crate::{
     Settings,
+    folder::node_name,
     transport::{self, Group, Launcher, Transport, Wait},
 };
-use pyo3::PyErr;
 
 /// Longest time that a rank which can't go on waits for MPI's end; the others have the same error.
 const END: Duration = Duration::from_secs(10);
@@ -19,15 +14,12 @@ const END: Duration = Duration::from_secs(10);
 /// How long a rank that has nothing to add stays, so that rank 0 can say what both know.
 const TURN: Duration = Duration::from_secs(2);
 
-/// What the program's signal handler raised during the load.
-static SIGNAL: Mutex<Option<PyErr>> = Mutex::new(None);
-
 /// Why a start failed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     /// Loading failed.
     #[error(transparent)]
-    Load(#[from] pybundle_load::Error),
+    Load(#[from] crate::Error),
     /// The ranks could not talk, or there is no way to.
     #[error(transparent)]
     Transport(#[from] transport::Error),
@@ -46,25 +38,9 @@ pub(crate) enum Error {
     },
 }
 
-/// A failed start, of which the message has been printed.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    /// What the program's signal handler raised, if that ended the start.
-    pub(crate) signal: Option<PyErr>,
-}
-
-/// Keeps the exception of a signal handler while the load winds up.
-pub(super) fn keep_signal(error: PyErr) {
-    *SIGNAL.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-}
-
-fn taken_signal() -> Option<PyErr> {
-    SIGNAL.lock().unwrap_or_else(PoisonError::into_inner).take()
-}
-
 /// The end of a start before the ranks could talk: each one says what it knows, except that of
 /// several in a job that fail alike the first is enough.
-pub(super) fn alone(error: &Error) -> Failure {
+pub fn alone(error: &Error) {
     let launcher = Launcher::detect();
     let rank = launcher.as_ref().and_then(Launcher::rank);
     // All ranks of a job start from the same files: what rank 0 lacks, the others lack too.
@@ -89,24 +65,18 @@ pub(super) fn alone(error: &Error) -> Failure {
     }
     // MPI, where it runs in this process, is ended like any other program's.
     let _ = transport::plugin::finalise_now();
-    Failure { signal: None }
 }
 
-/// The end of a start that the ranks know of, or must be told of.
-pub(super) fn end(error: &Error, settings: &Settings, transport: &mut dyn Transport) -> Failure {
-    let signal = taken_signal();
+/// The end of a start that the ranks know of, or must be told of; `quiet` if this rank has said
+/// already what happened.
+pub fn end(error: &Error, settings: &Settings, transport: &mut dyn Transport, quiet: bool) {
     let (speaks, aborts, rank, size) = match error {
         Error::Load(error) => {
             let (rank, size) = match error {
-                pybundle_load::Error::Agreed { rank, size, .. } => (*rank, *size),
+                crate::Error::Agreed { rank, size, .. } => (*rank, *size),
                 _ => (transport.rank(Group::WORLD), transport.size(Group::WORLD)),
             };
-            (
-                error.speaks() && signal.is_none(),
-                error.must_abort(),
-                rank,
-                size,
-            )
+            (error.speaks() && !quiet, error.must_abort(), rank, size)
         }
         Error::Refused { speaks, .. } => (
             *speaks,
@@ -134,7 +104,6 @@ pub(super) fn end(error: &Error, settings: &Settings, transport: &mut dyn Transp
             transport.abort(1);
         }
     }
-    Failure { signal }
 }
 
 /// Writes `error: …` and, where there is a cure, `hint: …`.
@@ -152,7 +121,7 @@ fn print(error: &Error, settings: Option<&Settings>, rank: u32, size: u32) {
     let prefix = if rank == 0 {
         String::new()
     } else {
-        format!("[rank {rank}/{size} {}] ", node())
+        format!("[rank {rank}/{size} {}] ", node_name())
     };
     let hint = hint.map_or_else(String::new, |hint| format!("hint: {hint}\n"));
     // In one piece, so that the lines of several ranks don't mix.
@@ -163,7 +132,7 @@ fn print(error: &Error, settings: Option<&Settings>, rank: u32, size: u32) {
 fn is_transports(error: &Error) -> bool {
     matches!(
         error,
-        Error::Transport(_) | Error::Load(pybundle_load::Error::Transport(_))
+        Error::Transport(_) | Error::Load(crate::Error::Transport(_))
     )
 }
 
@@ -183,11 +152,4 @@ fn hint(error: &Error, settings: Option<&Settings>) -> Option<String> {
         }
         _ => None,
     }
-}
-
-/// This node's name, for messages.
-fn node() -> String {
-    nix::unistd::gethostname()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
 }

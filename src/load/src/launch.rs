@@ -8,7 +8,7 @@
 use std::{env, fs};
 
 /// Where a rank leaves the name of its launch for its children.
-pub(crate) const VARIABLE: &str = "PYBUNDLE_LAUNCH";
+pub const VARIABLE: &str = "PYBUNDLE_LAUNCH";
 
 /// Variables that together differ between any two launches, and between the ranks of one.
 const NAMES: [&str; 13] = [
@@ -29,7 +29,7 @@ const NAMES: [&str; 13] = [
 
 /// A launch, and the rank within it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Launch {
+pub struct Launch {
     /// The launcher's variables, one after the other.
     variables: String,
     /// Hydra gives the same numbers to every launch, but each rank a socket of its own: its name,
@@ -39,7 +39,7 @@ pub(crate) struct Launch {
 
 impl Launch {
     /// The launch that this process's environment speaks of.
-    pub(crate) fn of_this_process() -> Self {
+    pub fn of_this_process() -> Self {
         let value = |name: &&str| env::var(name).unwrap_or_default();
         let variables: Vec<_> = NAMES.iter().map(value).collect();
         let link = env::var("PMI_FD")
@@ -57,7 +57,7 @@ impl Launch {
     }
 
     /// Whether another process's environment, as in `/proc/PID/environ`, speaks of this launch.
-    pub(crate) fn is_in(&self, environment: &[u8]) -> bool {
+    pub fn is_in(&self, environment: &[u8]) -> bool {
         let value = |name: &&str| {
             environment
                 .split(|&byte| byte == 0)
@@ -70,12 +70,12 @@ impl Launch {
     }
 
     /// As one word for the environment.
-    pub(crate) fn to_text(&self) -> String {
+    pub fn to_text(&self) -> String {
         format!("{};{}", self.variables, self.socket)
     }
 
     /// Whether the word in the environment names this launch.
-    pub(crate) fn is(&self, text: &str) -> bool {
+    pub fn is(&self, text: &str) -> bool {
         let Some((variables, socket)) = text.rsplit_once(';') else {
             return false;
         };
@@ -83,7 +83,7 @@ impl Launch {
     }
 
     /// Whether a rank of this launch is among this process's ancestors.
-    pub(crate) fn has_ancestor() -> bool {
+    pub fn has_ancestor() -> bool {
         env::var(VARIABLE).is_ok_and(|text| Self::of_this_process().is(&text))
     }
 }

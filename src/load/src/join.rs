@@ -1,0 +1,69 @@
+//! The job that a process belongs to: which transport, if any.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    Settings,
+    environment::MpiMode,
+    failure::Error,
+    launch::Launch,
+    transport::{Group, Launcher, Local, Transport, Wait, World, choice, mapped, plugin::Plugin},
+};
+
+/// The job that this process belongs to, or a job of its own. `package` is the folder that holds
+/// the plug-ins of this installation.
+///
+/// # Errors
+/// [`Error::Transport`]: there is no plug-in for the job's MPI, or MPI can't be started.
+pub fn transport(
+    settings: &Settings,
+    package: Option<&Path>,
+) -> Result<Box<dyn Transport + Send>, Error> {
+    let launcher = match settings.mpi {
+        Some(MpiMode::Off) => None,
+        // A child of a rank has its variables, and no place in the job.
+        _ if Launch::has_ancestor() => None,
+        _ => Launcher::detect(),
+    };
+    let Some(launcher) = launcher else {
+        return Ok(Box::new(Local::new()));
+    };
+    let plugins = choice::plugins(&folders(package))?;
+    let chosen = choice::choose(&plugins, &mapped::libraries()?, &launcher)?;
+    let plugin = Plugin::load(chosen)?;
+    let world = World::start(plugin, &Wait::asleep("MPI to start", settings.timeout))?;
+    launcher.check(world.library(), plugin.flavour(), world.size(Group::WORLD))?;
+    Ok(Box::new(world))
+}
+
+/// The same job, joined before by another part of this process through the plug-in at `plugin`.
+///
+/// # Errors
+/// [`Error::Transport`].
+pub fn joined(
+    settings: &Settings,
+    plugin: Option<&Path>,
+) -> Result<Box<dyn Transport + Send>, Error> {
+    let Some(plugin) = plugin else {
+        return Ok(Box::new(Local::new()));
+    };
+    let wait = Wait::asleep("MPI to start", settings.timeout);
+    Ok(Box::new(World::start(Plugin::load(plugin)?, &wait)?))
+}
+
+/// The folders to look in: the user's own (`pybundle mpi add`), then the package's.
+fn folders(package: Option<&Path>) -> Vec<PathBuf> {
+    let set = |name| {
+        env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let data = set("XDG_DATA_HOME").or_else(|| Some(set("HOME")?.join(".local/share")));
+    let user = data.map(|data| data.join("pybundle/mpi"));
+    user.into_iter()
+        .chain(package.map(Path::to_owned))
+        .collect()
+}

@@ -1,0 +1,288 @@
+//! `pybundle-python`: a Python whose files all come from a bundle.
+//!
+//! The process joins its job and loads the bundle before there is a Python in it. Then it opens the
+//! packed libpython, which lies in the node image like everything else, and starts it with the rest
+//! of the command line. The extension module takes over when the interpreter is about to import
+//! `site`; from then on all is as with `python -m pybundle run`.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`arguments`] | the command line |
+//! | [`package`] | where the extension module and the plug-ins lie |
+//! | [`libpython`] | the packed library |
+
+mod arguments;
+mod libpython;
+mod package;
+
+use std::{
+    ffi::{CString, OsStr, OsString},
+    io::{IsTerminal, Write},
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    process,
+    sync::Arc,
+};
+
+use pybundle_bundle::Head;
+use pybundle_load::{
+    Image, Loaded, Settings,
+    failure::{self, Error},
+    join, load,
+    transport::{Group, Transport, Wait, plugin},
+};
+
+use arguments::{Arguments, Only, Program};
+use libpython::{End, Libpython};
+
+/// What Python runs in place of the program, which it is told of otherwise.
+const MAIN: &str = "import sys; sys.modules['pybundle._native'].main(sys.argv[1:])";
+
+fn main() {
+    let arguments = match arguments::parse(std::env::args_os().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(mistake) => {
+            let usage = arguments::USAGE.lines().next().unwrap_or_default();
+            say(&format!("error: {mistake}\n{usage}\n"));
+            process::exit(2);
+        }
+    };
+    match arguments.only {
+        Some(Only::Help) => {
+            let _ = std::io::stdout().write_all(arguments::USAGE.as_bytes());
+        }
+        Some(Only::Version) => process::exit(version(&arguments)),
+        None => run(arguments),
+    }
+}
+
+/// Prints the version of the bundle's Python; the status.
+fn version(arguments: &Arguments) -> i32 {
+    let read = settings(arguments).and_then(|settings| {
+        let mut file = fs_err::File::open(&settings.bundle).map_err(Error::Io)?;
+        let head = Head::read(&mut file).map_err(pybundle_load::Error::from)?;
+        Ok(head.manifest.python.version)
+    });
+    match read {
+        Ok(version) => {
+            let _ = writeln!(std::io::stdout(), "Python {version}");
+            0
+        }
+        Err(error) => {
+            failure::alone(&error);
+            1
+        }
+    }
+}
+
+/// The environment's settings with the command line's over them.
+fn settings(arguments: &Arguments) -> Result<Settings, Error> {
+    let mut settings = Settings::from_environment()?;
+    if let Some(bundle) = &arguments.bundle {
+        settings.bundle.clone_from(bundle);
+    }
+    if settings.bundle.as_os_str().is_empty() {
+        return Err(Error::Refused {
+            text: "no bundle is named".to_owned(),
+            hint: "name it with `--bundle FILE` or `PYBUNDLE`".to_owned(),
+            speaks: true,
+        });
+    }
+    settings.receipt = arguments.receipt.clone().or(settings.receipt);
+    settings.keep |= arguments.keep;
+    settings.all_files |= arguments.all_files;
+    // There is no environment to fall back to: its interpreter is another program.
+    settings.strict = true;
+    Ok(settings)
+}
+
+/// Runs the program; ends the process.
+fn run(arguments: Arguments) -> ! {
+    let begun = settings(&arguments).and_then(|settings| {
+        let package = package::folder()?;
+        let transport = join::transport(&settings, Some(&package.folder))?;
+        Ok((settings, package, transport))
+    });
+    let (settings, package, mut transport) = begun.unwrap_or_else(|error| {
+        failure::alone(&error);
+        process::exit(1)
+    });
+    let ready = load(&settings, &mut *transport, &mut || Ok(()))
+        .map_err(Error::from)
+        .and_then(|loaded| {
+            let prepared = prepare(&loaded);
+            let prepared = agree(prepared, &settings, &mut *transport)?;
+            Ok((loaded, prepared))
+        });
+    let (loaded, (image, executable, python)) = ready.unwrap_or_else(|error| {
+        failure::end(&error, &settings, &mut *transport, false);
+        process::exit(1)
+    });
+    let interactive = std::io::stdin().is_terminal();
+    let program = match arguments.program {
+        // Root reads the standard input for all, unless somebody is typing.
+        None | Some(Program { form: "stdin", .. }) if interactive => None,
+        None => Some(Program {
+            form: "stdin",
+            value: OsString::new(),
+        }),
+        program => program,
+    };
+    let mut argv: Vec<OsString> = vec![executable.into_os_string()];
+    argv.extend(arguments.options);
+    let mut words = argv.clone();
+    if let Some(program) = &program {
+        argv.extend(["-c".into(), MAIN.into()]);
+        words.extend(program.words());
+    }
+    argv.extend(arguments.rest.iter().cloned());
+    words.extend(arguments.rest);
+    let early = take_over(
+        &package.native,
+        &image,
+        &loaded,
+        &*transport,
+        &words,
+        program.as_ref(),
+    );
+    let job = Arc::clone(&loaded.job);
+    drop(loaded);
+    let held = Arc::clone(&image);
+    // From then on the extension module holds the image and the place in the job.
+    let then = Box::new(move || held.leave());
+    match python.run(argv, early, then) {
+        End::Ran(status) => libpython::exit(status),
+        End::Answered(status) => {
+            job.leave();
+            image.leave();
+            let _ = transport.finalise();
+            libpython::exit(status)
+        }
+    }
+}
+
+/// What a rank needs to start Python.
+type Prepared = (Arc<Image>, std::path::PathBuf, Libpython);
+
+/// Places and opens the packed Python.
+fn prepare(loaded: &Loaded) -> Result<Prepared, Error> {
+    let refused = |text: &str, hint: &str| Error::Refused {
+        text: text.to_owned(),
+        hint: hint.to_owned(),
+        speaks: true,
+    };
+    let image = loaded.image.clone();
+    let image = image.ok_or_else(|| refused("this node has no image of the bundle", ""))?;
+    if loaded.manifest.python.executable.is_none() {
+        return Err(refused(
+            "the bundle holds no Python",
+            "pack the environment again without `--no-stdlib`",
+        ));
+    }
+    if loaded.manifest.python.libpython.is_none() {
+        return Err(refused(
+            "the bundle's Python has no libpython: it can't be started inside another program",
+            "use `pybundle stage`, which starts its executable, or `python -m pybundle run`",
+        ));
+    }
+    if !image.is_executable() {
+        return Err(refused(
+            "libraries can't be loaded from the node image: its file system is mounted noexec",
+            "name a folder that allows execution with `PYBUNDLE_NODE_DIR`",
+        ));
+    }
+    let interpreter = image.place_interpreter()?;
+    let missing = || {
+        refused(
+            "the bundle's libpython is missing",
+            "pack the environment again",
+        )
+    };
+    let library = interpreter.libpython.ok_or_else(missing)?;
+    let python = Libpython::open(&library).map_err(|reason| {
+        let text = format!(
+            "the bundle's Python can't be loaded: {reason}: `{}`",
+            library.display()
+        );
+        refused(&text, "pack the environment on a machine like this one")
+    })?;
+    Ok((image, interpreter.executable, python))
+}
+
+/// All ranks succeed or all fail.
+fn agree(
+    prepared: Result<Prepared, Error>,
+    settings: &Settings,
+    transport: &mut dyn Transport,
+) -> Result<Prepared, Error> {
+    let wait = &mut Wait::asleep("all ranks to find their Python", settings.timeout);
+    let lowest = transport.lowest(Group::WORLD, prepared.is_ok().into(), wait)?;
+    if lowest.code != 0 {
+        return prepared;
+    }
+    let speaks = lowest.rank == transport.rank(Group::WORLD);
+    Err(match prepared {
+        Err(error) if speaks => error,
+        _ => Error::Refused {
+            text: String::new(),
+            hint: String::new(),
+            speaks: false,
+        },
+    })
+}
+
+/// What the interpreter runs before it imports `site`.
+fn take_over(
+    native: &Path,
+    image: &Image,
+    loaded: &Loaded,
+    transport: &dyn Transport,
+    words: &[OsString],
+    program: Option<&Program>,
+) -> CString {
+    let plugin = transport.flavour().and_then(|_| plugin::path());
+    let words: Vec<_> = words.iter().map(|word| literal(word)).collect();
+    let (form, value) = program.map_or(("", OsStr::new("")), |it| (it.form, &it.value));
+    let text = format!(
+        "def take_over():
+    import sys
+    from _frozen_importlib import module_from_spec
+    from _frozen_importlib_external import ExtensionFileLoader, spec_from_file_location
+    coding = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+    text = lambda digits: bytes.fromhex(digits).decode(*coding)
+    name, path = 'pybundle._native', text({native})
+    spec = spec_from_file_location(name, path, loader=ExtensionFileLoader(name, path))
+    native = sys.modules[name] = module_from_spec(spec)
+    spec.loader.exec_module(native)
+    words = [text(digits) for digits in [{words}]]
+    plugin = text({plugin}) or None
+    native.take_over(text({image}), {job:?}, plugin, words, {form:?}, text({value}))
+take_over()
+",
+        native = literal(native.as_os_str()),
+        words = words.join(", "),
+        plugin = literal(plugin.map_or(OsStr::new(""), Path::as_os_str)),
+        image = literal(image.dir().as_os_str()),
+        job = loaded.job.variable(),
+        value = literal(value),
+    );
+    CString::new(text).unwrap_or_default()
+}
+
+/// Any bytes, as a Python string of hexadecimal digits.
+fn literal(bytes: &OsStr) -> String {
+    let digits = |text: String, byte: &u8| text + &format!("{byte:02x}");
+    format!("'{}'", bytes.as_bytes().iter().fold(String::new(), digits))
+}
+
+/// Ends this process, and its job, after an error that was printed.
+fn give_up() -> ! {
+    if plugin::path().is_some() {
+        plugin::abort_now(1);
+    }
+    process::exit(1)
+}
+
+fn say(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
