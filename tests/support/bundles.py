@@ -82,6 +82,20 @@ class Runner:
         return sorted(os.fspath(path.relative_to(self.node_dir)) for path in found)
 
 
+@dataclass(frozen=True)
+class PackedRunner(Runner):
+    """``pybundle-python`` with a bundle: the Python in it runs."""
+
+    def words(self, *args: object) -> list[object]:
+        return [self.python.with_name("pybundle-python"), "--bundle", self.bundle, *args]
+
+
+def packed_runner(environment: Environment, node_dir: Path) -> PackedRunner:
+    """Runs the bundle of an environment by its own Python."""
+    plain = runner(environment, node_dir)
+    return PackedRunner(plain.bundle, plain.python, plain.node_dir)
+
+
 def runner(environment: Environment, node_dir: Path) -> Runner:
     """Runs the bundle of an environment by an interpreter beside it."""
     python: Python = environment.base

@@ -66,7 +66,14 @@ pub(crate) fn prepare(
         .getattr("implementation")?
         .getattr("cache_tag")?
         .extract()?;
-    let boot = match py.detach(|| boot::make(image, &cache_tag)) {
+    let made = py.detach(|| {
+        let boot = boot::make(image, &cache_tag)?;
+        if own.prefix == image.tree() {
+            boot::hook(image, &boot)?;
+        }
+        Ok::<_, std::io::Error>(boot)
+    });
+    let boot = match made {
         Ok(boot) => boot,
         Err(error) => {
             // Children then use the environment itself.
@@ -97,17 +104,24 @@ pub(crate) fn prepare(
     Ok(())
 }
 
-/// Attaches this process to the node image that its environment names. False if it runs from the
-/// environment itself: it is no child of ours, the image is gone, or it was told not to.
-pub(crate) fn attach(py: Python<'_>) -> PyResult<bool> {
+/// Attaches this process to the node image that its environment names, or to the one from whose
+/// tree it runs. False if it runs from the environment itself: it is no child of ours, the image is
+/// gone, or it was told not to.
+pub(crate) fn attach(py: Python<'_>, own: Option<PathBuf>) -> PyResult<bool> {
+    let settings = Settings::from_environment().unwrap_or_default();
+    if settings.disabled || exit::is_watched() {
+        return Ok(false);
+    }
+    if let Some(image) = own {
+        return attach_to(py, &image, &settings);
+    }
     let Some(dir) = env::var_os(IMAGE).map(PathBuf::from) else {
         return Ok(false);
     };
-    let settings = Settings::from_environment().unwrap_or_default();
     let prefix: OsString = py.import("sys")?.getattr("prefix")?.extract()?;
     let ours = env::var_os(PREFIX).is_some_and(|known| known == prefix);
     // A rank of a job that the program has started finds its own bundle.
-    if settings.disabled || !ours || exit::is_watched() || !Launch::has_ancestor() {
+    if !ours || !Launch::has_ancestor() {
         return Ok(false);
     }
     attach_to(py, &dir, &settings)
@@ -126,6 +140,7 @@ pub(crate) fn attach_to(py: Python<'_>, dir: &Path, settings: &Settings) -> PyRe
     };
     let job = env::var(JOB)
         .ok()
+        .filter(|_| env::var_os(IMAGE).is_some_and(|known| known == dir))
         .and_then(|text| Job::attach(&image, &text))
         .map(Arc::new);
     if let Some(job) = &job {

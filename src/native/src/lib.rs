@@ -35,10 +35,12 @@ mod _native {
         crate::run::run(py, arguments)
     }
 
-    /// Attaches a child process to its parent's node image; false if it has none.
+    /// Attaches a child process to its parent's node image, or the packed Python to its own, which
+    /// is named; false if there is none.
     #[pyfunction]
-    fn attach(py: Python<'_>) -> PyResult<bool> {
-        crate::children::attach(py)
+    #[pyo3(signature = (image=None))]
+    fn attach(py: Python<'_>, image: Option<PathBuf>) -> PyResult<bool> {
+        crate::children::attach(py, image)
     }
 
     /// Goes on with what `pybundle-python` has begun; `form` is empty where the interpreter reads

@@ -42,7 +42,7 @@ pub(crate) fn start(py: Python<'_>, form: &str, value: OsString) -> PyResult<()>
         return Ok(());
     }
     // A child of a rank, whatever it runs, never joins.
-    if children::attach(py)? || Launch::has_ancestor() {
+    if children::attach(py, None)? || Launch::has_ancestor() {
         return Ok(());
     }
     let program = Program::from_form(form, value)?;

@@ -38,6 +38,8 @@ pub(crate) struct Arguments {
     /// Python's own options.
     pub(crate) options: Vec<OsString>,
     pub(crate) program: Option<Program>,
+    /// The words that name it.
+    pub(crate) words: Vec<OsString>,
     /// The program's `sys.argv[1:]`.
     pub(crate) rest: Vec<OsString>,
 }
@@ -58,18 +60,6 @@ pub(crate) struct Program {
     pub(crate) value: OsString,
 }
 
-impl Program {
-    /// The words that name it to Python.
-    pub(crate) fn words(&self) -> Vec<OsString> {
-        match self.form {
-            "module" => vec!["-m".into(), self.value.clone()],
-            "command" => vec!["-c".into(), self.value.clone()],
-            "stdin" => vec!["-".into()],
-            _ => vec![self.value.clone()],
-        }
-    }
-}
-
 /// Reads the arguments that follow the command's name.
 ///
 /// # Errors
@@ -81,10 +71,12 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arg
     while let Some(word) = arguments.next() {
         let bytes = word.as_bytes();
         if words_end || !bytes.starts_with(b"-") {
+            parsed.words.push(word.clone());
             parsed.program = Some(program("script", word));
             break;
         }
         if bytes == b"-" {
+            parsed.words.push(word);
             parsed.program = Some(program("stdin", OsString::new()));
             break;
         }
@@ -155,7 +147,12 @@ impl Arguments {
             match letters[at] {
                 letter @ (b'c' | b'm') => {
                     let form = if letter == b'c' { "command" } else { "module" };
-                    self.program = Some(program(form, value()?));
+                    let value = value()?;
+                    self.words.push(word.to_owned());
+                    if at + 1 == letters.len() {
+                        self.words.push(value.clone());
+                    }
+                    self.program = Some(program(form, value));
                     if at > 1 {
                         self.options
                             .push(OsString::from_vec(letters[..at].to_vec()));
@@ -169,9 +166,10 @@ impl Arguments {
                 }
                 letter if WITH_VALUE.contains(&letter) => {
                     let value = value()?;
-                    self.options
-                        .push(OsString::from_vec(letters[..=at].to_vec()));
-                    self.options.push(value);
+                    self.options.push(word.to_owned());
+                    if at + 1 == letters.len() {
+                        self.options.push(value);
+                    }
                     return Ok(false);
                 }
                 _ => {}
@@ -206,7 +204,7 @@ mod tests {
             "--keep",
         ]);
         assert_eq!(got.bundle.unwrap(), PathBuf::from("e.pybundle"));
-        assert_eq!(got.options, ["-X", "dev", "-W", "ignore", "-uO"]);
+        assert_eq!(got.options, ["-X", "dev", "-Wignore", "-uO"]);
         assert_eq!(got.program, Some(program("script", "app.py".into())));
         assert_eq!(got.rest, ["-c", "--keep"]);
         assert!(!got.keep);
@@ -221,7 +219,8 @@ mod tests {
             (vec!["-I".into()], vec!["-n".into(), "1".into()])
         );
         let got = parsed(&["-cpass", "x"]);
-        assert_eq!(got.program.unwrap().words(), ["-c", "pass"]);
+        let value = got.program.unwrap().value;
+        assert_eq!((value, got.words), ("pass".into(), vec!["-cpass".into()]));
         assert_eq!(parsed(&["-", "x"]).program.unwrap().form, "stdin");
         assert_eq!(parsed(&["--", "-c"]).program.unwrap().form, "script");
         assert_eq!(parsed(&["-i"]).program, None);

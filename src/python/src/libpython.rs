@@ -234,6 +234,15 @@ fn reason(error: &libloading::Error) -> String {
     source.unwrap_or_else(|| error.to_string())
 }
 
+/// Takes a variable out of the environment; true if it was there. To be called before this process
+/// has threads.
+pub(crate) fn forget(name: &str) -> bool {
+    let known = std::env::var_os(name).is_some();
+    // SAFETY: the caller's promise: nobody reads the environment meanwhile.
+    unsafe { std::env::remove_var(name) };
+    known
+}
+
 /// Ends this process with a status, running C's exit functions, as Python's own program does.
 pub(crate) fn exit(status: i32) -> ! {
     process::exit(status)

@@ -98,6 +98,7 @@ fn settings(arguments: &Arguments) -> Result<Settings, Error> {
 
 /// Runs the program; ends the process.
 fn run(arguments: Arguments) -> ! {
+    let elsewhere = libpython::forget("PYTHONHOME");
     let begun = settings(&arguments).and_then(|settings| {
         let package = package::folder()?;
         let transport = join::transport(&settings, Some(&package.folder))?;
@@ -118,25 +119,23 @@ fn run(arguments: Arguments) -> ! {
         failure::end(&error, &settings, &mut *transport, false);
         process::exit(1)
     });
+    if elsewhere && transport.rank(Group::WORLD) == 0 {
+        say("pybundle: PYTHONHOME is ignored: the bundle has its own Python\n");
+    }
     let interactive = std::io::stdin().is_terminal();
     let program = match arguments.program {
         // Root reads the standard input for all, unless somebody is typing.
-        None | Some(Program { form: "stdin", .. }) if interactive => None,
-        None => Some(Program {
-            form: "stdin",
-            value: OsString::new(),
-        }),
+        Some(Program { form: "stdin", .. }) if interactive => None,
         program => program,
     };
     let mut argv: Vec<OsString> = vec![executable.into_os_string()];
     argv.extend(arguments.options);
-    let mut words = argv.clone();
-    if let Some(program) = &program {
+    let words = argv.iter().cloned().chain(arguments.words);
+    let words: Vec<_> = words.chain(arguments.rest.iter().cloned()).collect();
+    if program.is_some() {
         argv.extend(["-c".into(), MAIN.into()]);
-        words.extend(program.words());
     }
-    argv.extend(arguments.rest.iter().cloned());
-    words.extend(arguments.rest);
+    argv.extend(arguments.rest);
     let early = take_over(
         &package.native,
         &image,

@@ -20,21 +20,37 @@ pub(crate) const CONFIG: &[u8] = b"pyvenv.cfg";
 
 /// Modules that Python imports before `site`, or that a finder needs to get in: some are frozen,
 /// depending on the version. Python takes its standard library to be where `os` lies.
-const EARLY: [&[u8]; 10] = [
+const EARLY: [&[u8]; 23] = [
+    b"_bootlocale",
     b"_collections_abc",
+    b"_sitebuiltins",
     b"_weakrefset",
     b"abc",
     b"codecs",
+    b"copyreg",
+    b"enum",
+    b"functools",
     b"genericpath",
     b"io",
+    b"keyword",
+    b"operator",
     b"os",
     b"posixpath",
+    b"reprlib",
+    b"site",
+    b"sre_compile",
+    b"sre_constants",
+    b"sre_parse",
     b"stat",
+    b"types",
     b"warnings",
 ];
 
 /// Any of these may be the encoding of the standard streams.
 const ENCODINGS: &[u8] = b"encodings";
+
+/// All packages of which any module may be needed so early: option `-W` takes regular expressions.
+const EARLY_PACKAGES: [&[u8]; 3] = [ENCODINGS, b"collections", b"re"];
 
 /// Python takes its extension modules to be in a folder of this name.
 const DYNLOAD: &[u8] = b"lib-dynload";
@@ -83,14 +99,14 @@ impl Image {
                 self.place_early(self.index.find_module(row, module))?;
             }
             let below = |name: &[u8]| [folder.as_bytes(), b"/", name].concat();
-            let encodings = below(ENCODINGS);
-            if let Some(folder) = self.index.find_folder(&encodings) {
-                self.place_early(self.index.find_module(row, ENCODINGS))?;
-                for row in 0..self.index.modules() {
-                    let module = self.index.module(row);
-                    let inside = module.filter(|module| module.folder == folder);
-                    self.place_early(inside.map(|module| (row, module)))?;
-                }
+            let packages = EARLY_PACKAGES.map(|name| self.index.find_folder(&below(name)));
+            for name in EARLY_PACKAGES {
+                self.place_early(self.index.find_module(row, name))?;
+            }
+            for row in 0..self.index.modules() {
+                let module = self.index.module(row);
+                let inside = module.filter(|module| packages.contains(&Some(module.folder)));
+                self.place_early(inside.map(|module| (row, module)))?;
             }
             let dynload = self.index.find_folder(&below(DYNLOAD));
             self.make_folders(dynload)?;

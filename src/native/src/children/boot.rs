@@ -8,9 +8,13 @@ use std::{
 };
 
 use nix::fcntl::{Flock, FlockArg};
+use pybundle_bundle::limits;
 use pybundle_load::Image;
 
 use crate::package;
+
+/// Sorted before the files of packages.
+const HOOK: &str = "!pybundle.pth";
 
 /// What Python runs first of all in a child.
 const SITECUSTOMIZE: &str = include_str!("sitecustomize.py");
@@ -22,9 +26,10 @@ macro_rules! package {
 }
 
 /// The package's Python files: what is in memory need not be read from a shared file system.
-const PACKAGE: [(&str, &str); 5] = package![
+const PACKAGE: [(&str, &str); 6] = package![
     "__init__.py",
     "__main__.py",
+    "_attach.py",
     "_build_mpi.py",
     "_site.py",
     "_site_command.py"
@@ -53,6 +58,32 @@ pub(super) fn make(image: &Image, cache_tag: &str) -> io::Result<PathBuf> {
     }
     drop(lock);
     Ok(boot)
+}
+
+/// Lets the packed Python find the node image whoever starts it: a `.pth` line, before those of
+/// packages, which may import what is not placed.
+pub(super) fn hook(image: &Image, boot: &Path) -> io::Result<()> {
+    let folder = image.manifest().sys_path.iter().find(|folder| {
+        let last = folder.rsplit('/').next().unwrap_or_default();
+        let is_base = folder.starts_with(limits::ROOTS_FOLDER);
+        !is_base && matches!(last, "site-packages" | "dist-packages")
+    });
+    let Some(folder) = folder else { return Ok(()) };
+    let folder = image.tree().join(folder);
+    let file = folder.join(HOOK);
+    if file.exists() {
+        return Ok(());
+    }
+    // As Python writes them, and as it reads them.
+    let (boot, image) = (format!("{boot:?}"), format!("{:?}", image.dir()));
+    let line = format!(
+        "import sys; sys.path.insert(0, {boot}); from pybundle import _attach; \
+         sys.path.remove({boot}); _attach.attach({image})\n"
+    );
+    fs::create_dir_all(&folder)?;
+    let new = folder.join(format!("{HOOK}.{}", std::process::id()));
+    fs::write(&new, line)?;
+    fs::rename(new, file)
 }
 
 fn fill(boot: &Path, package: &Path, cache_tag: &str, executable: bool) -> io::Result<()> {

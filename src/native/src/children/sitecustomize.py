@@ -9,38 +9,14 @@ def _attach(boot):
     sys.path[:] = [entry for entry in sys.path if entry != boot]
     if sys.implementation.cache_tag != "@CACHE_TAG@":
         return
-    if os.environ.get("PYBUNDLE_PREFIX") != sys.prefix or _needs_nothing(sys):
+    if os.environ.get("PYBUNDLE_PREFIX") != sys.prefix:
         return
     sys.path.insert(0, boot)
     try:
-        from pybundle import _native
-    except ImportError:
-        from pybundle._site import is_subinterpreter
-
-        if not is_subinterpreter():
-            raise
-        return
+        from pybundle import _attach
     finally:
         sys.path.remove(boot)
-    _native.attach()
-
-
-def _needs_nothing(sys):
-    if sys.argv[:1] not in (["-m"], ["-c"]):
-        return False
-    try:
-        words = sys.orig_argv
-    except AttributeError:  # Python 3.9
-        with open("/proc/self/cmdline", errors="replace") as file:
-            words = file.read().split("\0")
-    if sys.argv[0] == "-c":
-        # A helper of multiprocessing that imports nothing, and outlives its parent.
-        return any(word.startswith("from multiprocessing.resource_tracker ") for word in words)
-    # `python -m pybundle run` loads by itself, perhaps another bundle.
-    pairs = zip(words, words[1:])
-    return "-mpybundle" in words or any(
-        word[:1] == "-" and word[-1:] == "m" and name == "pybundle" for word, name in pairs
-    )
+    _attach.attach()
 
 
 def _give_way():

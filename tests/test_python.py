@@ -1,0 +1,307 @@
+"""`pybundle-python`: the Python in the bundle does what the environment's `python` does."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from support import bundles, counter
+from support.bundles import PackedRunner, Runner
+from support.environments import W2, Environment
+from support.process import Result, clean_environment, run
+from support.programs import FORMS, SHOW, shown, write
+from support.pythons import Python
+
+# What is left on a node when nothing is: the user's lock, or not even that.
+CLEAN = ([], [f"pybundle-{os.getuid()}/lock"])
+
+STATE = """
+import json, os, site, sys, sysconfig
+flags = {name: getattr(sys.flags, name) for name in dir(sys.flags) if name[:1] != "_"}
+for name in ("count", "index", "n_fields", "n_sequence_fields", "n_unnamed_fields"):
+    flags.pop(name)
+print(json.dumps({
+    "flags": flags, "argv": sys.argv, "path": sys.path, "prefix": sys.prefix,
+    "exec_prefix": sys.exec_prefix, "version": sys.version, "warnings": sys.warnoptions,
+    "xoptions": sys._xoptions, "executable": os.path.basename(os.path.dirname(sys.executable)),
+    "same": os.path.samefile(sys.base_prefix, os.path.dirname(os.path.dirname(
+        os.path.realpath(sys.executable)))),
+    "site": site.getsitepackages(), "user": site.ENABLE_USER_SITE,
+    "purelib": sysconfig.get_path("purelib"), "stdlib": sysconfig.get_path("stdlib"),
+    "encodings": [sys.stdout.encoding, sys.getfilesystemencoding()],
+    "orig_argv": getattr(sys, "orig_argv", [])[1:],
+    "modules": sorted(name for name in sys.modules if name.startswith(("json", "site", "enc"))),
+}))
+"""
+
+OPTIONS: list[list[str]] = [
+    [],
+    ["-O"],
+    ["-OO", "-B"],
+    ["-I"],
+    ["-S"],
+    ["-I", "-S"],
+    ["-E", "-s"],
+    ["-X", "dev"],
+    ["-Xutf8=1", "-u"],
+    ["-W", "ignore:some.*text:UserWarning:module", "-bb"],
+]
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory) -> Path:
+    """A folder of programs."""
+    return write(tmp_path_factory.mktemp("programs"))
+
+
+@pytest.fixture
+def packed(small: Environment, tmp_path: Path) -> PackedRunner:
+    """Runs the small bundle by its own Python."""
+    (tmp_path / "node").mkdir()
+    return bundles.packed_runner(small, tmp_path / "node")
+
+
+def masked(text: str, environment: Environment) -> str:
+    """A text in which neither the environment's folder nor the tree's is named, nor the base's."""
+    text = re.sub(r"/[^\"' ]*/pybundle-[0-9]+/[^/\"' ]+/tree", "<env>", text)
+    text = re.sub(r"<env>(/bin/\.\.)?/META-INF/pybundle/roots/\d+", "<base>", text)
+    text = text.replace(str(environment.folder), "<env>")
+    text = text.replace(str(environment.base.executable.parent.parent), "<base>")
+    return re.sub(r"/python3?(\.\d+)?(?=[:\"'])", "/python", text)
+
+
+def both(
+    environment: Environment, packed: Runner, words: list[str], **more: object
+) -> tuple[Result, Result]:
+    """The same by the environment's Python and by the bundle's."""
+    stdin, cwd, env = more.get("stdin"), more.get("cwd"), more.get("env") or {}
+    plain = run(
+        [environment.python, *words], env=clean_environment(**env), cwd=cwd, stdin=stdin, timeout=60
+    )
+    return plain, packed.run(*words, cwd=cwd, stdin=stdin, env=env)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_program_sees_what_python_shows_it(form, programs, small, packed):
+    plain, ours = both(small, packed, FORMS[form], cwd=programs)
+    expected = [masked(str(part), small) for part in shown(plain)]
+    assert [masked(str(part), small) for part in shown(ours)] == expected
+    assert packed.left() in CLEAN
+
+
+def test_standard_input_is_a_program_too(programs, small, packed):
+    for words in (["-", "a"], []):
+        plain, ours = both(small, packed, words, cwd=programs, stdin=SHOW)
+        assert masked(ours.check().stdout, small) == masked(plain.check().stdout, small)
+
+
+@pytest.mark.timeout(300)
+def test_options_mean_what_they_mean_to_python(each_python: Python, environment, tmp_path):
+    small = environment("small", each_python)
+    (tmp_path / "node").mkdir()
+    packed = bundles.packed_runner(small, tmp_path / "node")
+    script = tmp_path / "state.py"
+    script.write_text(STATE)
+    (tmp_path / "extra").mkdir()
+    env = {"PYTHONPATH": str(tmp_path / "extra"), "PYTHONDONTWRITEBYTECODE": None}
+    for options in OPTIONS:
+        plain, ours = both(small, packed, [*options, str(script), "a"], env=env)
+        expected = json.loads(masked(plain.check().stdout, small))
+        got = json.loads(masked(ours.check().stdout, small))
+        # Children find the bundle through this variable; the program doesn't see it on its path.
+        assert got == expected, options
+        assert ours.stderr == ""
+    assert packed.left() in CLEAN
+
+
+def test_the_standard_library_comes_from_the_bundle(each_python: Python, environment, tmp_path):
+    small = environment("small", each_python)
+    (tmp_path / "node").mkdir()
+    packed = bundles.packed_runner(small, tmp_path / "node")
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"{counter.MARK}\nmark('program')\n"
+        "import asyncio, ctypes, decimal, json, sqlite3, ssl, plain, shapes.area\n"
+        "print(json.__file__, plain.__file__)\n"
+    )
+    base = each_python.executable.parent.parent
+    below = [small.folder, base]
+    report = tmp_path / "counts.json"
+    words = [*counter.command(report, below, paths=True), *packed.words(program)]
+    result = run(words, env=clean_environment(**packed.variables()), timeout=60).check()
+    assert all("/tree/" in path for path in result.stdout.split())
+    (process,) = (
+        process
+        for process in counter.parse(json.loads(report.read_text()))
+        if process.marked("program")
+    )
+    # Not even before the program: the interpreter itself comes from the node.
+    for phase in process.phases:
+        assert phase.below == [0, 0], [path for path in phase.paths if "/tree/" not in path][:20]
+
+
+def test_children_run_from_the_node_image(each_python: Python, environment, tmp_path):
+    small = environment("small", each_python)
+    (tmp_path / "node").mkdir()
+    packed = bundles.packed_runner(small, tmp_path / "node")
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import multiprocessing, os, subprocess, sys\n"
+        "def where(_):\n"
+        "    import json, plain\n"
+        "    return [type(m.__loader__).__name__ for m in (json, plain)]\n"
+        "if __name__ == '__main__':\n"
+        "    for way in 'fork', 'spawn', 'forkserver':\n"
+        "        with multiprocessing.get_context(way).Pool(1) as pool:\n"
+        "            print(way, pool.map(where, [0]))\n"
+        "    ask = 'import json, plain; print(type(json.__loader__).__name__, plain.__file__)'\n"
+        "    for options in [], ['-I'], ['-E', '-s']:\n"
+        "        words = [sys.executable, *options, '-c', ask]\n"
+        "        done = subprocess.run(words, capture_output=True, text=True, check=True)\n"
+        "        print(done.stdout, done.stderr)\n"
+    )
+    result = packed.run(program).check()
+    ways = ("fork", "spawn", "forkserver")
+    expected = [f"{way} [['SourceLoader', 'SourceLoader']]" for way in ways]
+    lines = [line for line in result.stdout.splitlines() if line.strip()]
+    assert lines[:3] == expected
+    assert len(lines) == 6
+    for line in lines[3:]:
+        assert line.startswith("SourceLoader ") and "/tree/" in line
+    assert result.stderr == ""
+    assert packed.left() in CLEAN
+
+
+@pytest.mark.mpi
+def test_ranks_start_from_the_bundle(w2: Environment, wheel_mpi, tmp_path):
+    (tmp_path / "node").mkdir()
+    packed = bundles.packed_runner(w2, tmp_path / "node")
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"{counter.MARK}\nmark('program')\n{W2}\nfrom mpi4py import MPI\n"
+        "total = MPI.COMM_WORLD.allreduce(MPI.COMM_WORLD.rank)\n"
+        "import sys\nsys.stdout.write(f'total {total}\\n')\n"
+    )
+    below = [w2.folder, w2.base.executable.parent.parent, packed.bundle]
+    report = tmp_path / "counts.json"
+    words = [*counter.command(report, below, paths=True), wheel_mpi.mpiexec, "-n", 4]
+    env = wheel_mpi.environment(**packed.variables())
+    result = run([*words, *packed.words(program)], env=env, timeout=110).check()
+    assert result.stdout.count("total 6\n") == 4
+    ranks = [
+        process
+        for process in counter.parse(json.loads(report.read_text()))
+        if process.marked("program")
+    ]
+    assert len(ranks) == 4
+    opened = []
+    for process in ranks:
+        for phase in process.phases:
+            assert phase.below[:2] == [0, 0], phase.paths[:20]
+        opened.append(sum(phase.below[2] for phase in process.phases))
+    # Root alone knows the bundle.
+    assert sorted(opened)[:3] == [0, 0, 0] and max(opened) > 0
+    assert packed.left() in CLEAN
+
+
+@pytest.mark.mpi
+def test_a_failing_rank_ends_the_job(wheel_mpi, packed, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, sys, time\n"
+        "rank = int(os.environ.get('PMI_RANK') or os.environ['OMPI_COMM_WORLD_RANK'])\n"
+        "if rank == 1:\n    sys.exit(7)\n"
+        "time.sleep(50)\n"
+    )
+    env = {"PYBUNDLE_MPI": "keep"}
+    result = packed.launch(wheel_mpi, 3, [program], env=env, timeout=45)
+    assert result.status == 7
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["interrupt", "terminate"])
+def test_signals_end_it_as_they_end_python(number, small, packed, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import time\nprint('ready', flush=True)\n"
+        "try:\n    time.sleep(30)\nfinally:\n    print('finally', flush=True)\n"
+    )
+    endings = []
+    for words, env in (
+        ([small.python, program], {}),
+        (packed.words(program), packed.variables()),
+    ):
+        process = subprocess.Popen(
+            list(map(str, words)),
+            env={k: v for k, v in clean_environment(**env).items() if v is not None},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            process.send_signal(number)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+        endings.append((first, out, process.returncode, err.splitlines()[-1:]))
+    assert endings[1] == endings[0]
+    if number == signal.SIGINT:
+        assert packed.left() in CLEAN
+
+
+def test_a_bundle_without_an_interpreter_is_refused(small, packed, tmp_path):
+    bundle = tmp_path / "without.pybundle"
+    packer = packed.python.with_name("pybundle")
+    run([packer, "pack", "--no-stdlib", small.folder, "-o", bundle], timeout=60).check()
+    without = PackedRunner(bundle, packed.python, packed.node_dir)
+    result = without.run("-c", "print('ran')")
+    assert (result.status, result.stdout) == (1, "")
+    assert "the bundle holds no Python" in result.stderr
+    assert "--no-stdlib" in result.stderr
+    assert without.left() in CLEAN
+
+
+def test_a_pythonhome_of_another_python_is_left_alone(packed, tmp_path):
+    env = {"PYTHONHOME": str(tmp_path)}
+    result = packed.run("-c", "import json; print(json.__file__)", env=env).check()
+    assert "/tree/" in result.stdout
+    assert "PYTHONHOME" in result.stderr
+
+
+def test_questions_and_mistakes(packed, tmp_path):
+    assert packed.run("-V").check().stdout.startswith("Python 3.")
+    assert packed.run("--help").check().stdout.startswith("usage: pybundle-python")
+    result = packed.run("--nonsense")
+    assert result.status == 2 and "--nonsense" in result.stderr
+    absent = PackedRunner(tmp_path / "absent.pybundle", packed.python, packed.node_dir)
+    result = absent.run("-c", "pass")
+    assert result.status == 1 and "absent.pybundle" in result.stderr
+    assert result.stderr.count("error:") == 1
+    broken = tmp_path / "broken.pybundle"
+    broken.write_bytes(packed.bundle.read_bytes()[:-100_000])
+    result = PackedRunner(broken, packed.python, packed.node_dir).run("-c", "print('ran')")
+    assert (result.status, result.stdout) == (1, "")
+    assert result.stderr.startswith("error:")
+    assert packed.left() in CLEAN
+
+
+def test_two_jobs_share_an_image(packed):
+    words = packed.words("--keep", "-c", "import json, time; time.sleep(1); print(json.__file__)")
+    env = {k: v for k, v in clean_environment(**packed.variables()).items() if v is not None}
+    jobs = [
+        subprocess.Popen(list(map(str, words)), env=env, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    shown = {job.communicate(timeout=60)[0] for job in jobs}
+    assert [job.returncode for job in jobs] == [0, 0]
+    assert len(shown) == 1
+    start = time.monotonic()
+    third = packed.run("-c", "import json; print(json.__file__)").check()
+    assert third.stdout in shown and time.monotonic() - start < 60
