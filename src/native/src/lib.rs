@@ -65,6 +65,10 @@ mod _native {
 
     /// Runs the program that was taken over; raises SystemExit with its status.
     #[pyfunction]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "what Python gives is converted"
+    )]
     fn main(py: Python<'_>, rest: Vec<OsString>) -> PyResult<()> {
         crate::packed::main(py, &rest)
     }

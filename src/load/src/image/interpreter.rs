@@ -20,7 +20,7 @@ pub(crate) const CONFIG: &[u8] = b"pyvenv.cfg";
 
 /// Modules that Python imports before `site`, or that a finder needs to get in: some are frozen,
 /// depending on the version. Python takes its standard library to be where `os` lies.
-const EARLY: [&[u8]; 23] = [
+const EARLY: [&[u8]; 24] = [
     b"_bootlocale",
     b"_collections_abc",
     b"_sitebuiltins",
@@ -31,6 +31,7 @@ const EARLY: [&[u8]; 23] = [
     b"enum",
     b"functools",
     b"genericpath",
+    b"heapq",
     b"io",
     b"keyword",
     b"operator",

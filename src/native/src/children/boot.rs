@@ -74,8 +74,9 @@ pub(super) fn hook(image: &Image, boot: &Path) -> io::Result<()> {
     if file.exists() {
         return Ok(());
     }
-    // As Python writes them, and as it reads them.
-    let (boot, image) = (format!("{boot:?}"), format!("{:?}", image.dir()));
+    // As Python reads them: a path of the image is UTF-8.
+    let quoted = |path: &Path| format!("{:?}", path.to_string_lossy());
+    let (boot, image) = (quoted(boot), quoted(image.dir()));
     let line = format!(
         "import sys; sys.path.insert(0, {boot}); from pybundle import _attach; \
          sys.path.remove({boot}); _attach.attach({image})\n"
