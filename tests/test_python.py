@@ -228,8 +228,9 @@ def test_a_failing_rank_ends_the_job(wheel_mpi, packed, tmp_path):
 def test_signals_end_it_as_they_end_python(number, small, packed, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
-        "import time\nprint('ready', flush=True)\n"
-        "try:\n    time.sleep(30)\nfinally:\n    print('finally', flush=True)\n"
+        "import time\n"
+        "try:\n    print('ready', flush=True)\n    time.sleep(30)\n"
+        "finally:\n    print('finally', flush=True)\n"
     )
     endings = []
     for words, env in (

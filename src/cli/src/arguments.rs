@@ -1,6 +1,6 @@
 //! The command line. Exit codes: 0 ok, 1 refused or failed, 2 usage; `run` passes the program's own.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -27,6 +27,10 @@ pub(crate) enum Command {
     Receipt(Receipt),
     /// Remove node images that no process holds
     Clean(Clean),
+    /// Put a complete image on every node, for many starts: one rank a node, under mpiexec or srun
+    Stage(Stage),
+    /// Remove staged images from this node
+    Unstage(Unstage),
     /// Start programs from a bundle without changing the job script
     Site(Site),
     /// Add an MPI to this installation: `pybundle mpi add MPICC`
@@ -59,6 +63,27 @@ pub(crate) struct Pack {
     /// Print the summary as JSON on standard output
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Stage {
+    /// Bundle to stage [default: $PYBUNDLE]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Keep the images for so long, as in 90m or 8h; what is past its time is removed when anything
+    /// of pybundle runs on the node again
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "hold")]
+    pub(crate) limit: Option<Duration>,
+    /// Stay, and remove the images when this step or its job is ended
+    #[arg(long)]
+    pub(crate) hold: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Unstage {
+    /// Remove the images of this bundle only
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bundle: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -127,4 +152,40 @@ pub(crate) struct Forwarded {
         allow_hyphen_values = true
     )]
     pub(crate) arguments: Vec<OsString>,
+}
+
+/// Seconds, or a number with `s`, `m`, `h` or `d`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let unit = text.chars().last().filter(char::is_ascii_alphabetic);
+    let number = text.trim_end_matches(|last: char| Some(last) == unit);
+    let factor = match unit {
+        None | Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        Some('d') => 86400,
+        Some(_) => return Err("expected seconds, or a number with s, m, h or d".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| "not a whole number")?;
+    Ok(Duration::from_secs(number.saturating_mul(factor)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        for (text, seconds) in [
+            ("90", 90),
+            ("90s", 90),
+            ("2m", 120),
+            ("8h", 28800),
+            ("1d", 86400),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "h", "1.5h", "2w", "-1"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
 }

@@ -5,4 +5,5 @@ pub(crate) mod inspect;
 pub(crate) mod pack;
 pub(crate) mod python;
 pub(crate) mod receipt;
+pub(crate) mod stage;
 pub(crate) mod verify;

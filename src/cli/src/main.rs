@@ -20,6 +20,8 @@ fn main() -> ExitCode {
         Command::Verify(options) => commands::verify::run(&options),
         Command::Receipt(options) => commands::receipt::run(&options),
         Command::Clean(options) => commands::clean::run(&options),
+        Command::Stage(options) => commands::stage::stage(&options),
+        Command::Unstage(options) => commands::stage::unstage(&options),
         Command::Run(options) => commands::python::run("run", &options.arguments),
         Command::Site(options) => commands::python::site(&options),
         Command::Mpi(options) => commands::python::run("mpi", &options.arguments),

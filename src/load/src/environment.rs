@@ -133,6 +133,8 @@ pub struct Settings {
     pub strict: bool,
     /// The image stays when the last process has left.
     pub keep: bool,
+    /// How long it does; `None` for ever.
+    pub keep_for: Option<Duration>,
     /// Every file is placed before the load ends.
     pub all_files: bool,
     /// Where the receipt is written.
@@ -154,6 +156,7 @@ impl Default for Settings {
             timeout: Some(DEFAULT_TIMEOUT),
             strict: false,
             keep: false,
+            keep_for: None,
             all_files: false,
             receipt: None,
             log: false,

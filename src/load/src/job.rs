@@ -210,6 +210,11 @@ impl Job {
         format!("{}/{}", file_name(self.nonce), self.slot)
     }
 
+    /// Is this the first of the ranks that share the node's image?
+    pub fn is_first(&self) -> bool {
+        self.slot == 0
+    }
+
     /// This rank's slot, and how many there are on its node.
     pub(crate) fn place(&self) -> (usize, usize) {
         (self.slot, self.ranks)

@@ -11,6 +11,7 @@
 //! | [`environment`] | all `PYBUNDLE_*` variables; [`Settings`] |
 //! | [`transport`] | how ranks talk: one process, or MPI through a plug-in |
 //! | [`launch`], [`join`], [`failure`] | whose child a process is, its job, and how a start fails |
+//! | [`package`] | where the installation lies, for programs that are no Python |
 //! | [`mod@load`] | the sequence of collective calls, in one function |
 //! | `plan`, `nodes`, `folder`, `room` | what to load, which ranks share an image, where it lies |
 //! | `fill`, `way`, `read`, `broadcast`, `store`, `decode` | bytes: read by root, received by leaders, decoded by all |
@@ -34,6 +35,7 @@ mod known;
 pub mod launch;
 pub mod load;
 mod nodes;
+pub mod package;
 mod patience;
 mod plan;
 mod read;

@@ -242,7 +242,7 @@ fn lead_in(
     debug_assert!(!state.is_complete() || site.dir().join(CODE).exists());
     let job = Job::create(&site, nonce(), slots)?;
     if settings.keep {
-        site.keep()?;
+        site.keep(settings.keep_for)?;
     }
     Ok(Held { site, job, wants })
 }

@@ -4,8 +4,6 @@
 //! same Python it attaches to that image: no MPI, no bundle, no shared file system. A forked child
 //! has everything already and only takes a lock of its own.
 
-mod boot;
-
 use std::{
     env,
     ffi::{OsStr, OsString},
@@ -16,6 +14,7 @@ use std::{
 use pybundle_load::{
     Image, Job, Settings,
     environment::{IMAGE, JOB, LOG},
+    image::boot,
     launch::{self, Launch},
 };
 use pyo3::{intern, prelude::*};
@@ -23,6 +22,7 @@ use pyo3::{intern, prelude::*};
 use crate::{
     exit::{self, Mpi, Process},
     importer::{self, Options},
+    package,
 };
 
 /// `sys.prefix` of the process that loaded: a Python of another environment is left alone.
@@ -67,7 +67,7 @@ pub(crate) fn prepare(
         .getattr("cache_tag")?
         .extract()?;
     let made = py.detach(|| {
-        let boot = boot::make(image, &cache_tag)?;
+        let boot = boot::make(image, package::folder().as_deref(), &cache_tag)?;
         if own.prefix == image.tree() {
             boot::hook(image, &boot)?;
         }

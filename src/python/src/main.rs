@@ -8,12 +8,10 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`arguments`] | the command line |
-//! | [`package`] | where the extension module and the plug-ins lie |
 //! | [`libpython`] | the packed library |
 
 mod arguments;
 mod libpython;
-mod package;
 
 use std::{
     ffi::{CString, OsStr, OsString},
@@ -28,7 +26,7 @@ use pybundle_bundle::Head;
 use pybundle_load::{
     Image, Loaded, Settings,
     failure::{self, Error},
-    join, load,
+    join, load, package,
     transport::{Group, Transport, Wait, plugin},
 };
 

@@ -118,6 +118,18 @@ impl Image {
         })
     }
 
+    /// Writes the bytecode of every module that has a source, for Pythons without a finder.
+    ///
+    /// # Errors
+    /// As [`Self::place`].
+    pub fn place_all_bytecode(&self) -> Result<()> {
+        for row in 0..self.index.modules() {
+            let module = self.index.module(row);
+            self.place_early(module.map(|module| (row, module)))?;
+        }
+        Ok(())
+    }
+
     /// Does this folder hold a standard library?
     fn is_standard(&self, folder: u32) -> bool {
         self.index.find_module(folder, b"os").is_some()

@@ -8,9 +8,11 @@
 //! | `segment` | mapped memory: the `unsafe` part |
 //! | `stored` | where compressed bytes are read from |
 //! | `work` | entries into place: claimed, read, verified, decoded |
+//! | [`boot`] | how other Pythons of the node find the image |
 //! | `interpreter` | the packed Python: what it reads before a finder serves it |
 //! | `code`, `tree` | where they go: the code segment, the tree |
 
+pub mod boot;
 pub(crate) mod claims;
 pub(crate) mod code;
 mod interpreter;
@@ -37,7 +39,7 @@ use pybundle_bundle::{Index, Manifest};
 
 pub use interpreter::Interpreter;
 pub use segment::Mapping;
-pub use sweep::{Cleaned, clean};
+pub use sweep::{Cleaned, clean, unstage};
 
 use crate::{Error, Job, Result, environment::DEFAULT_TIMEOUT, error::io_at, folder};
 use site::Site;

@@ -20,6 +20,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use pybundle_bundle::Identity;
@@ -94,7 +95,7 @@ impl Site {
         }
         // No `Site` before it is clear that it stays: dropping one would wait for the user's lock.
         let lock = match Lock::try_exclusive(dir) {
-            Ok(Some(lock)) if Self::is_whole(dir, identity) => lock.share()?,
+            Ok(Some(lock)) if Self::is_whole(dir, identity) && !is_over(dir) => lock.share()?,
             Ok(None) => Lock::shared(dir)?,
             // Nobody holds it, and it is not complete, or of another boot or layout.
             Ok(Some(_)) | Err(_) => {
@@ -200,9 +201,16 @@ impl Site {
         Ok(())
     }
 
-    /// Nobody removes the image by leaving it.
-    pub(crate) fn keep(&self) -> Result<()> {
-        open_or_make(&self.dir.join(KEPT)).map(drop)
+    /// Nobody removes the image by leaving it, or only after a limit.
+    pub(crate) fn keep(&self, limit: Option<Duration>) -> Result<()> {
+        let path = self.dir.join(KEPT);
+        let end = limit.and_then(|limit| SystemTime::now().checked_add(limit));
+        let end = end.and_then(|end| end.duration_since(UNIX_EPOCH).ok());
+        let text = end.map_or_else(String::new, |end| end.as_secs().to_string());
+        let file = open_or_make(&path)?;
+        file.set_len(0)
+            .and_then(|()| io::Write::write_all(&mut &file, text.as_bytes()))
+            .map_err(|error| io_at("cannot write", &path, error))
     }
 
     /// Takes a new share of the lock before the one inherited from the parent is closed.
@@ -237,6 +245,16 @@ impl Drop for Site {
     }
 }
 
+/// Is it to stay when nobody holds it? Not beyond the limit that was set for it.
+pub(super) fn is_kept(dir: &Path) -> bool {
+    let Ok(text) = std::fs::read_to_string(dir.join(KEPT)) else {
+        return false;
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |now| now.as_secs());
+    text.trim().parse::<u64>().map_or(true, |end| now < end)
+}
+
 /// Is it a complete image of this boot and layout?
 pub(super) fn is_complete(dir: &Path) -> bool {
     identity_of_complete(dir).is_some()
@@ -247,6 +265,11 @@ pub(crate) fn identity_of_complete(dir: &Path) -> Option<Identity> {
     check_private(dir).ok()?;
     let state = open_state(dir).ok()?;
     state.is_complete().then(|| state.identity())
+}
+
+/// Has an image that was to be kept for a while outlived its limit?
+fn is_over(dir: &Path) -> bool {
+    dir.join(KEPT).exists() && !is_kept(dir)
 }
 
 fn open_state(dir: &Path) -> Result<State> {

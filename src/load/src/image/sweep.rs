@@ -7,9 +7,11 @@ use std::{
     time::Duration,
 };
 
+use pybundle_bundle::Identity;
+
 use super::{
     lock::{self, Lock},
-    site::{KEPT, is_complete},
+    site::{KEPT, is_complete, is_kept},
 };
 use crate::{
     Error, Result,
@@ -50,7 +52,7 @@ fn discard(path: &Path) -> Result<()> {
 /// What can't be removed now is swept by the next run.
 pub(super) fn last_one_out(dir: &Path) {
     let Some(parent) = dir.parent() else { return };
-    if dir.join(KEPT).exists() || !parent.exists() {
+    if is_kept(dir) || !parent.exists() {
         return;
     }
     // Most often others still hold it: found out without queueing for the user's lock.
@@ -87,7 +89,7 @@ pub(super) fn leftovers(home: &Home, except: &Path) -> Result<()> {
             discard(&path)?;
         } else if path != except && is_free(&path) {
             // A kept image stays while it can be attached to.
-            if !(path.join(KEPT).exists() && is_complete(&path)) {
+            if !(is_kept(&path) && is_complete(&path)) {
                 remove(&path)?;
             }
         }
@@ -166,6 +168,38 @@ pub fn clean(node_dir: Option<&Path>, dry_run: bool) -> Result<Vec<Cleaned>> {
         }
     }
     failed.map_or(Ok(found), Err)
+}
+
+/// Ends the keeping of this user's images in `node_dir` and the usual folders, of all or of the one
+/// with this identity, and removes those that nobody holds.
+///
+/// # Errors
+/// [`Error::Io`] for an image that can't be removed.
+pub fn unstage(node_dir: Option<&Path>, identity: Option<Identity>) -> Result<Vec<Cleaned>> {
+    let mut found = Vec::new();
+    for folder in folder::candidates(node_dir) {
+        let Some(home) = Home::find(&folder) else {
+            continue;
+        };
+        let user = home.lock()?;
+        for dir in folders(&home)? {
+            let wanted = identity.is_none_or(|identity| dir.ends_with(identity.short()));
+            let kept = dir.join(KEPT);
+            if !wanted || !kept.exists() {
+                continue;
+            }
+            let bytes = allocated(&dir);
+            fs::remove_file(&kept).map_err(|error| io_at("cannot remove", &kept, error))?;
+            // Who holds it removes it at its end.
+            let held = !is_free(&dir);
+            if !held {
+                remove(&dir)?;
+            }
+            found.push(Cleaned { dir, bytes, held });
+        }
+        tidy(home.path(), user);
+    }
+    Ok(found)
 }
 
 /// Allocated bytes below a folder; what can't be read counts nothing.

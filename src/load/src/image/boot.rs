@@ -1,4 +1,5 @@
-//! The folder of the node image from which children start: this package and a `sitecustomize`.
+//! The folder of the node image from which other Pythons attach: the package `pybundle` and a
+//! `sitecustomize`.
 
 use std::{
     fs::{self, File},
@@ -9,9 +10,8 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 use pybundle_bundle::limits;
-use pybundle_load::Image;
 
-use crate::package;
+use super::Image;
 
 /// Sorted before the files of packages.
 const HOOK: &str = "!pybundle.pth";
@@ -36,13 +36,17 @@ const PACKAGE: [(&str, &str); 6] = package![
 ];
 
 /// Makes `IMAGE/boot` unless it is there; one process of the node does, the others wait for it.
-pub(super) fn make(image: &Image, cache_tag: &str) -> io::Result<PathBuf> {
+/// `package` is the folder of the installed package, for Pythons with this cache tag.
+///
+/// # Errors
+/// What the file system says.
+pub fn make(image: &Image, package: Option<&Path>, cache_tag: &str) -> io::Result<PathBuf> {
     let (executable, image) = (image.is_executable(), image.dir());
     let boot = image.join("boot");
     if boot.is_dir() {
         return Ok(boot);
     }
-    let package = package::folder().ok_or_else(|| {
+    let package = package.ok_or_else(|| {
         io::Error::new(io::ErrorKind::NotFound, "the package's folder is unknown")
     })?;
     let lock = File::create(image.join("boot.lock"))?;
@@ -53,7 +57,7 @@ pub(super) fn make(image: &Image, cache_tag: &str) -> io::Result<PathBuf> {
             // Its maker has died.
             fs::remove_dir_all(&new)?;
         }
-        fill(&new, &package, cache_tag, executable)?;
+        fill(&new, package, cache_tag, executable)?;
         fs::rename(&new, &boot)?;
     }
     drop(lock);
@@ -62,7 +66,10 @@ pub(super) fn make(image: &Image, cache_tag: &str) -> io::Result<PathBuf> {
 
 /// Lets the packed Python find the node image whoever starts it: a `.pth` line, before those of
 /// packages, which may import what is not placed.
-pub(super) fn hook(image: &Image, boot: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// What the file system says.
+pub fn hook(image: &Image, boot: &Path) -> io::Result<()> {
     let folder = image.manifest().sys_path.iter().find(|folder| {
         let last = folder.rsplit('/').next().unwrap_or_default();
         let is_base = folder.starts_with(limits::ROOTS_FOLDER);

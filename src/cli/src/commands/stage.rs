@@ -1,0 +1,262 @@
+//! `pybundle stage`: complete images, for as many starts as there are; `pybundle unstage`.
+//!
+//! One rank of each node goes on after the load: it adds what a Python needs that has no finder yet,
+//! bytecode for those that never get one, and the line by which the packed Python finds its image.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    process,
+};
+
+use anyhow::{Result, anyhow};
+use nix::sys::signal::{SigSet, Signal};
+use pybundle_bundle::Head;
+use pybundle_load::{
+    Image, Loaded, Settings,
+    failure::{self, Error},
+    image::{self, boot},
+    join, load, package,
+    transport::{Group, Transport, Wait},
+};
+
+use crate::{
+    arguments::{Stage, Unstage},
+    output::bytes,
+};
+
+/// Stages a bundle; called by every rank of a job, or alone.
+pub(crate) fn stage(options: &Stage) -> Result<()> {
+    let ends = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+    let ends = SigSet::from_iter(ends);
+    if options.hold {
+        // Before there are threads, which take over what is blocked.
+        ends.thread_block()?;
+    }
+    let begun = settings(options).and_then(|settings| {
+        let package = package::folder()?.folder;
+        let transport = join::transport(&settings, Some(&package))?;
+        Ok((settings, package, transport))
+    });
+    let (settings, package, mut transport) = begun.unwrap_or_else(|error| {
+        failure::alone(&error);
+        process::exit(1)
+    });
+    let transport = &mut *transport;
+    let staged = load(&settings, transport, &mut || Ok(()))
+        .map_err(Error::from)
+        .and_then(|loaded| {
+            let completed = complete(&loaded, &package);
+            agree(completed, &settings, transport)?;
+            let said = gather(&loaded, &settings, transport)?;
+            Ok((loaded, said))
+        });
+    let (loaded, said) = staged.unwrap_or_else(|error| {
+        failure::end(&error, &settings, transport, false);
+        process::exit(1)
+    });
+    if let Some(places) = said {
+        say(&loaded, &places, options)?;
+    }
+    loaded.job.leave();
+    if transport.flavour().is_some() {
+        transport.finalise()?;
+    }
+    if options.hold {
+        // Whatever ends the step; a kill leaves the image to the next run on the node.
+        ends.wait()?;
+    }
+    if let Some(image) = &loaded.image {
+        image.leave();
+    }
+    Ok(())
+}
+
+/// The environment's settings with the command line's over them.
+fn settings(options: &Stage) -> Result<Settings, Error> {
+    let mut settings = Settings::from_environment()?;
+    if let Some(bundle) = &options.bundle {
+        settings.bundle.clone_from(bundle);
+    }
+    if settings.bundle.as_os_str().is_empty() {
+        return Err(refused(
+            "no bundle is named",
+            "name it with `--bundle FILE` or `PYBUNDLE`",
+        ));
+    }
+    settings.keep = !options.hold;
+    settings.keep_for = options.limit;
+    settings.all_files = true;
+    settings.strict = true;
+    Ok(settings)
+}
+
+/// On one rank of each node: all that a Python in the tree needs.
+fn complete(loaded: &Loaded, package: &Path) -> Result<(), Error> {
+    let image = loaded.image.as_ref();
+    let image = image.ok_or_else(|| refused("this node has no image of the bundle", ""))?;
+    // What a node's ranks do together is done; the rest is for one of them.
+    if !loaded.job.is_first() {
+        return Ok(());
+    }
+    let python = &loaded.manifest.python;
+    if python.executable.is_some() {
+        image.place_interpreter()?;
+    }
+    image.place_all_bytecode()?;
+    let folder = boot::make(image, Some(package), &python.cache_tag)?;
+    if python.executable.is_some() {
+        boot::hook(image, &folder)?;
+    }
+    Ok(())
+}
+
+/// All ranks succeed or all fail.
+fn agree(
+    completed: Result<(), Error>,
+    settings: &Settings,
+    transport: &mut dyn Transport,
+) -> Result<(), Error> {
+    let wait = &mut Wait::asleep("all nodes to complete their images", settings.timeout);
+    let lowest = transport.lowest(Group::WORLD, completed.is_ok().into(), wait)?;
+    if lowest.code != 0 {
+        return completed;
+    }
+    let speaks = lowest.rank == transport.rank(Group::WORLD);
+    match completed {
+        Err(error) if speaks => Err(error),
+        _ => Err(Error::Refused {
+            text: String::new(),
+            hint: String::new(),
+            speaks: false,
+        }),
+    }
+}
+
+/// On root: the folders of the images, each with the number of nodes that have it there.
+fn gather(
+    loaded: &Loaded,
+    settings: &Settings,
+    transport: &mut dyn Transport,
+) -> Result<Option<BTreeMap<PathBuf, usize>>, Error> {
+    let image = loaded.image.as_ref().filter(|_| loaded.job.is_first());
+    let mine = image.map_or(&[][..], |image| image.dir().as_os_str().as_bytes());
+    let wait = &mut Wait::asleep("all nodes to say where their images are", settings.timeout);
+    let parts = transport.gather(Group::WORLD, 0, mine, wait)?;
+    Ok(parts.map(|parts| {
+        let mut places = BTreeMap::new();
+        for part in parts.into_iter().filter(|part| !part.is_empty()) {
+            let place = PathBuf::from(std::ffi::OsStr::from_bytes(&part));
+            *places.entry(place).or_insert(0) += 1;
+        }
+        places
+    }))
+}
+
+/// Prints how to use the images, as lines for a shell.
+fn say(loaded: &Loaded, places: &BTreeMap<PathBuf, usize>, options: &Stage) -> Result<()> {
+    let Some(image) = &loaded.image else {
+        return Ok(());
+    };
+    let mut out = io::stdout().lock();
+    for (place, nodes) in places {
+        let s = if *nodes == 1 { "" } else { "s" };
+        writeln!(
+            out,
+            "# staged: {} ({}) on {nodes} node{s}",
+            place.display(),
+            bytes(image.allocated())
+        )?;
+    }
+    if places.len() > 1 {
+        writeln!(
+            out,
+            "# not everywhere at the same place: set PYBUNDLE_NODE_DIR"
+        )?;
+    }
+    writeln!(out, "# {}", lasting(image, options))?;
+    if !image.is_executable() {
+        writeln!(
+            out,
+            "# this folder is mounted noexec: use `python -m pybundle run`"
+        )?;
+    } else if let Some(executable) = &loaded.manifest.python.executable {
+        let bin = PathBuf::from(executable);
+        let tree = image.tree();
+        let bin = match tree.join("bin/python") {
+            link if link.exists() => tree.join("bin"),
+            _ => tree.join(bin.parent().unwrap_or(&bin)),
+        };
+        writeln!(
+            out,
+            "export PATH={}:\"$PATH\"",
+            quoted(&bin.to_string_lossy())
+        )?;
+    } else {
+        writeln!(
+            out,
+            "# the bundle holds no Python: use `python -m pybundle run`"
+        )?;
+    }
+    Ok(out.flush()?)
+}
+
+/// How long the images stay, in words.
+fn lasting(image: &Image, options: &Stage) -> String {
+    let private = "jobs with a private /dev/shm or /tmp see none but their own";
+    match (options.hold, options.limit) {
+        (true, _) => "until this step ends".to_owned(),
+        (false, Some(limit)) => format!("for {} s; {private}", limit.as_secs()),
+        (false, None) => {
+            let node = image.dir().parent().unwrap_or(image.dir());
+            format!(
+                "until `pybundle unstage` or `pybundle clean` ({}); {private}",
+                node.display()
+            )
+        }
+    }
+}
+
+/// For a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+fn refused(text: &str, hint: &str) -> Error {
+    Error::Refused {
+        text: text.to_owned(),
+        hint: hint.to_owned(),
+        speaks: true,
+    }
+}
+
+/// Removes this node's staged images.
+pub(crate) fn unstage(options: &Unstage) -> Result<()> {
+    let settings = Settings::from_environment()?;
+    let identity = match &options.bundle {
+        Some(bundle) => {
+            let head = Head::read(&mut fs_err::File::open(bundle)?);
+            let head =
+                head.map_err(|error| anyhow!(error).context(bundle.display().to_string()))?;
+            Some(head.index.identity())
+        }
+        None => None,
+    };
+    let mut out = io::stdout().lock();
+    for found in image::unstage(settings.node_dir.as_deref(), identity)? {
+        let verdict = if found.held {
+            "in use: its last process removes it"
+        } else {
+            "removed"
+        };
+        writeln!(
+            out,
+            "{} ({}): {verdict}",
+            found.dir.display(),
+            bytes(found.bytes)
+        )?;
+    }
+    Ok(())
+}

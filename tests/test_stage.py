@@ -1,0 +1,186 @@
+"""`pybundle stage`: complete images that outlive their job, and a Python in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from support import bundles, counter
+from support.bundles import Runner
+from support.environments import Environment
+from support.process import Result, clean_environment, run
+from support.pythons import Python
+
+
+class Stage:
+    """The commands for one bundle on this node."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.program = runner.python.with_name("pybundle")
+
+    def __call__(self, command: str, *words: object, mpi=None, ranks: int = 1) -> Result:
+        env = self.runner.variables()
+        line = [self.program, command, *words]
+        if mpi is not None:
+            return mpi.run(ranks, line, env=env, timeout=60).check()
+        return run(line, env=clean_environment(**env), timeout=60).check()
+
+    def stage(self, *words: object, mpi=None, ranks: int = 1) -> Result:
+        return self("stage", "--bundle", self.runner.bundle, *words, mpi=mpi, ranks=ranks)
+
+    def images(self) -> list[str]:
+        """The images that lie on the node."""
+        found = self.runner.node_dir.glob("pybundle-*/*/state")
+        return [path.parent.name for path in found]
+
+
+def python_of(staged: Result) -> Path:
+    """The Python that the printed lines put on PATH."""
+    line = 'eval "$1"; command -v python'
+    found = run(["sh", "-c", line, "sh", staged.stdout], env=clean_environment()).check()
+    return Path(found.stdout.strip())
+
+
+@pytest.fixture
+def stage(small: Environment, tmp_path: Path) -> Stage:
+    (tmp_path / "node").mkdir()
+    return Stage(bundles.runner(small, tmp_path / "node"))
+
+
+WHERE = (
+    "import json, os, plain, sys; print(type(json.__loader__).__name__,"
+    " type(plain.__loader__).__name__, sys.prefix, os.path.exists(json.__cached__))"
+)
+
+
+def test_the_staged_python_is_complete(each_python: Python, environment, tmp_path):
+    (tmp_path / "node").mkdir()
+    stage = Stage(bundles.runner(environment("small", each_python), tmp_path / "node"))
+    staged = stage.stage()
+    python = python_of(staged)
+    tree = str(python.parent.parent)
+    assert tree.startswith(str(tmp_path / "node"))
+    # With its finder, whatever options and variables say; and without it, by files and bytecode.
+    for options in ([], ["-I"], ["-E", "-s", "-B"]):
+        found = run([python, *options, "-c", WHERE], env=clean_environment()).check()
+        assert found.stdout.split() == ["SourceLoader", "SourceLoader", tree, "True"]
+        assert found.stderr == ""
+    env = clean_environment(PYBUNDLE_DISABLE="1", PYTHONDONTWRITEBYTECODE=None)
+    verbose = run([python, "-v", "-c", WHERE], env=env).check()
+    assert verbose.stdout.split() == ["SourceFileLoader", "SourceFileLoader", tree, "True"]
+    # Nothing was compiled, nothing was written.
+    assert not re.search(r"(?m)^# (code object from .*\.py'?$|wrote )", verbose.stderr)
+    base = f"{each_python.executable.parent.parent}/"
+    assert base not in verbose.stderr
+    bare = run([python, "-I", "-S", "-c", "import json; print(json.__file__)"]).check()
+    assert bare.stdout.startswith(tree)
+    assert stage("unstage").stdout.endswith("removed\n")
+    assert stage.images() == []
+
+
+def test_later_starts_touch_nothing_else(stage: Stage, small: Environment, tmp_path):
+    python = python_of(stage.stage())
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"{counter.MARK}\nmark('program')\nimport asyncio, decimal, plain, shapes.area\n"
+    )
+    below = [small.folder, small.base.executable.parent.parent, stage.runner.bundle]
+    report = tmp_path / "counts.json"
+    words = [*counter.command(report, below, paths=True), python, program]
+    run(words, env=clean_environment(), timeout=60).check()
+    for process in counter.parse(json.loads(report.read_text())):
+        for phase in process.phases:
+            assert phase.below == [0, 0, 0], phase.paths[:20]
+
+
+@pytest.mark.mpi
+def test_ranks_stage_once_a_node(stage: Stage, wheel_mpi):
+    staged = stage.stage(mpi=wheel_mpi, ranks=3)
+    assert staged.stdout.count("export PATH=") == 1
+    assert re.search(r"# staged: .* on 1 node\n", staged.stdout)
+    assert len(stage.images()) == 1
+    python = python_of(staged)
+    line = "import plain, sys; sys.stdout.write(f'{type(plain.__loader__).__name__}\\n')"
+    ranks = wheel_mpi.run(2, [python, "-c", line], env=stage.runner.variables()).check()
+    assert ranks.stdout.splitlines() == ["SourceLoader"] * 2
+    # Who runs the bundle by another Python shares the image.
+    stage.runner.launch(wheel_mpi, 2, ["-c", "import plain"]).check()
+    assert len(stage.images()) == 1
+    stage("unstage", mpi=wheel_mpi, ranks=2)
+    assert stage.images() == []
+
+
+def test_an_image_in_use_goes_with_its_last_process(stage: Stage):
+    python = python_of(stage.stage())
+    line = "import plain, sys; print('ready', flush=True); sys.stdin.read()"
+    env = {name: value for name, value in clean_environment().items() if value is not None}
+    process = subprocess.Popen(
+        [python, "-c", line], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        assert process.stdout.readline() == "ready\n"
+        assert "in use" in stage("unstage").stdout
+        assert len(stage.images()) == 1
+        process.stdin.close()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.stdout.close()
+    assert stage.images() == []
+
+
+def test_images_past_their_limit_are_swept(stage: Stage, environment, python, tmp_path):
+    stage.stage("--limit", "5s")
+    (before,) = stage.images()
+    other = bundles.runner(environment("tested", python), stage.runner.node_dir)
+    deadline = time.monotonic() + 30
+    # Whatever else runs on the node removes it, once its time is over.
+    while before in stage.images() and time.monotonic() < deadline:
+        other.run("-c", "pass").check()
+    assert stage.images() == []
+    stage.stage("--limit", "1h")
+    other.run("-c", "pass").check()
+    assert stage.images() == [before]
+    stage("unstage", "--bundle", other.bundle)
+    assert stage.images() == [before]
+    stage("unstage", "--bundle", stage.runner.bundle)
+    assert stage.images() == []
+
+
+def test_held_images_end_with_their_step(stage: Stage):
+    words = [stage.program, "stage", "--hold", "--bundle", stage.runner.bundle]
+    env = clean_environment(**stage.runner.variables())
+    process = subprocess.Popen(
+        list(map(os.fspath, words)),
+        env={name: value for name, value in env.items() if value is not None},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        lines = [process.stdout.readline() for _ in range(3)]
+        assert "until this step ends" in lines[1]
+        assert len(stage.images()) == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.stdout.close()
+    assert stage.images() == []
+
+
+def test_what_cannot_be_staged_is_said_once(stage: Stage, wheel_mpi, tmp_path):
+    absent = tmp_path / "absent.pybundle"
+    words = [stage.program, "stage", "--bundle", absent]
+    result = wheel_mpi.run(2, words, env=stage.runner.variables(), timeout=60)
+    assert result.status != 0
+    assert result.stderr.count("error:") == 1 and "absent.pybundle" in result.stderr
+    assert stage.images() == []
