@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counters {
     /// Modules whose code came from the image's mapping.
     pub modules_from_memory: AtomicU64,
+    /// Modules of the program that root has sent.
+    pub program_modules: AtomicU64,
     /// Extension modules opened from the image's tree.
     pub extensions: AtomicU64,
     /// Files placed in the tree, during the load and on demand.
@@ -28,10 +30,11 @@ pub struct Counters {
 
 impl Counters {
     /// Names and values, in the order of the receipt.
-    pub(crate) fn values(&self) -> [(&'static str, u64); 9] {
+    pub(crate) fn values(&self) -> [(&'static str, u64); 10] {
         let value = |count: &AtomicU64| count.load(Ordering::Relaxed);
         [
             ("modules_from_memory", value(&self.modules_from_memory)),
+            ("program_modules", value(&self.program_modules)),
             ("extensions", value(&self.extensions)),
             ("files_placed", value(&self.files_placed)),
             ("load_entries", value(&self.load_entries)),

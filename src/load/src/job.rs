@@ -43,6 +43,35 @@ pub struct Facts {
     pub standard_library: String,
     /// Environment variables that named a packed path, and what they name now.
     pub redirected: BTreeMap<String, String>,
+    /// What root has read of the program's folder for all; `None` where every process reads it.
+    #[serde(default)]
+    pub program_files: Option<ProgramFiles>,
+}
+
+/// What root has read of a program's own folder, and sent to the other ranks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramFiles {
+    /// The folder that becomes `sys.path[0]`.
+    pub folder: PathBuf,
+    /// Modules that were sent.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Folders whose names were sent.
+    pub folders: u64,
+    /// Modules and folders that the program mentions and every rank reads for itself.
+    pub left_out: u64,
+    /// The first of them.
+    pub left_out_named: Vec<LeftOut>,
+}
+
+/// Something that root has not sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Its path.
+    pub path: String,
+    /// The reason.
+    pub why: String,
 }
 
 const MAGIC: u64 = u64::from_le_bytes(*b"pybunjob");

@@ -51,6 +51,6 @@ pub use counters::Counters;
 pub use environment::Settings;
 pub use error::{Error, Interrupted, Result};
 pub use image::{Image, Mapping};
-pub use job::{Facts, Job};
+pub use job::{Facts, Job, LeftOut, ProgramFiles};
 pub use load::{Loaded, Tick, load};
 pub use receipt::Receipt;

@@ -156,7 +156,7 @@ pub(crate) fn attach_to(py: Python<'_>, dir: &Path, settings: &Settings) -> PyRe
             wrapper: None,
         },
     )?;
-    importer::install(py, image, job, &Options::default())?;
+    importer::install(py, image, job, Options::default())?;
     register_fork(py)?;
     Ok(true)
 }

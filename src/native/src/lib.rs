@@ -6,6 +6,7 @@
 //! | [`start`] | join, load, install: what happens before a program's first line |
 //! | [`importer`] | finder, loaders, resources: what `import` does from then on |
 //! | [`children`] | child processes: how they attach |
+//! | [`program`] | the modules beside the program, read by root for all ranks |
 //! | [`exit`] | the ways out of a process, MPI's end, aborts |
 //! | [`site`] | the same for a program that Python itself runs |
 //! | [`packed`] | the same for the packed Python, which `pybundle-python` starts |
@@ -16,6 +17,7 @@ mod exit;
 mod importer;
 mod package;
 mod packed;
+mod program;
 mod run;
 mod site;
 mod start;

@@ -20,6 +20,7 @@ use crate::{
 };
 pub(crate) use arguments::Program;
 use arguments::{Arguments, Options};
+pub(crate) use program::{is_zip, safe_path};
 
 /// Runs a program from a bundle: `arguments` are those that follow `run`.
 ///

@@ -29,6 +29,7 @@ use crate::{
     package,
     run::Program,
 };
+use source::Shared;
 pub(crate) use source::Source;
 
 /// A failed start, of which the message has been printed.
@@ -129,7 +130,7 @@ fn begin(
             return Err(Failure { signal });
         }
     };
-    let source = joined.source.take();
+    let source = joined.shared.source.take();
     let image = joined.loaded.image.as_ref();
     let image = image.map(|image| image.dir().to_path_buf());
     match install(py, settings, program, runner, joined, handed.is_some()) {
@@ -173,7 +174,7 @@ fn resumed(handed: &Handed) -> Result<Loaded, pybundle_load::Error> {
 /// What the ranks have settled together.
 struct Joined {
     loaded: Loaded,
-    source: Option<Source>,
+    shared: Shared,
     mode: MpiMode,
     mpi: Mpi,
     launcher: Option<LauncherSocket>,
@@ -187,12 +188,9 @@ fn join(
     loaded: Loaded,
     transport: &mut dyn Transport,
 ) -> Result<Joined, failure::Error> {
-    let shared = match runner {
-        Runner::Us => source::share(program, transport, settings)?,
-        Runner::Python { .. } => None,
-    };
+    let shared = source::share(program, runner, transport, settings)?;
     let fits = refusal::of(&loaded, transport);
-    let opinion = mode::opinion(settings, &loaded.manifest, program, shared.as_ref());
+    let opinion = mode::opinion(settings, &loaded.manifest, program, &shared);
     let mode = mode::agree(settings, fits, opinion, transport)?;
     let mut launcher = LauncherSocket::take(transport.flavour());
     let (mode, mpi) = match mode {
@@ -209,7 +207,7 @@ fn join(
     };
     Ok(Joined {
         loaded,
-        source: shared,
+        shared,
         mode,
         mpi,
         launcher,
@@ -246,18 +244,21 @@ fn install(
     )?;
     children::tell(py)?;
     let mut facts = facts::of(py, joined.mode)?;
+    let shared = joined.shared;
+    facts.program_files = shared.report;
     if let Some(image) = image {
         let own = if in_tree {
             children::Environment::in_tree(&image)
         } else {
             children::Environment::of(py)?
         };
+        let folder = shared.folder.map(|folder| vec![folder]);
         let options = Options {
-            program: program.folders(),
+            program: folder.unwrap_or_else(|| program.folders()),
+            files: shared.files,
             in_tree,
         };
-        let installed =
-            importer::install(py, Arc::clone(&image), Some(Arc::clone(&job)), &options)?;
+        let installed = importer::install(py, Arc::clone(&image), Some(Arc::clone(&job)), options)?;
         facts.redirected = installed.redirected;
         facts.standard_library = installed.stdlib.text();
         children::prepare(py, &image, Some(&job), &own)?;

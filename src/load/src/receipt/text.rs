@@ -81,6 +81,28 @@ pub(super) fn rows(receipt: &Receipt) -> Vec<(String, String)> {
         "from memory",
         format!("{} modules", total("modules_from_memory")),
     );
+    let facts = receipt.facts.as_ref();
+    if let Some(sent) = facts.and_then(|facts| facts.program_files.as_ref()) {
+        row(
+            "its modules",
+            format!(
+                "{} ({}) sent by root, names of {} folders; imported {} times",
+                sent.files,
+                size(sent.bytes),
+                sent.folders,
+                total("program_modules")
+            ),
+        );
+        if sent.left_out > 0 {
+            row(
+                "left to ranks",
+                format!("{} files or folders", sent.left_out),
+            );
+        }
+        for left in sent.left_out_named.iter().take(PATHS) {
+            row("", format!("{}: {}", left.path, left.why));
+        }
+    }
     row("extensions", total("extensions").to_string());
     row("files placed", total("files_placed").to_string());
     let fell = total("fall_through");

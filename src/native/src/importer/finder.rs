@@ -16,6 +16,7 @@ use super::{
     guard::guard,
     hooks,
     lookup::{Found, Place},
+    program::{self, ProgramFinderMethods},
     state::State,
 };
 
@@ -88,6 +89,16 @@ fn search<'py>(
                 Some(Answer::Module(spec)) => return Ok(Some(spec)),
                 Some(Answer::Portion(_)) | None => {}
             }
+        } else if !state.is_open()
+            && let Ok(folder) = finder.cast::<ProgramFinderMethods>()
+        {
+            let spec = program::find(state, folder, fullname, target)?;
+            // A portion is left to `PathFinder`.
+            if let Some(spec) = spec
+                && !spec.getattr(intern!(py, "loader"))?.is_none()
+            {
+                return Ok(Some(spec));
+            }
         } else if !finder.is_none()
             && let Some(spec) = ask(state, &finder, &entry, fullname, target, top)?
         {
@@ -110,7 +121,8 @@ fn ask<'py>(
     let claimed = state.place_for_other(finder, entry, fullname)?;
     if top
         && !claimed
-        && finder.get_type().is(&state.machinery.file_finder)
+        && (finder.get_type().is(&state.machinery.file_finder)
+            || finder.get_type().is(&state.machinery.program_finder))
         && !may_have(state, finder, entry, fullname)?
     {
         return Ok(None);

@@ -20,9 +20,10 @@ use super::{
     stdlib::{self, Stdlib},
     unplaced, version,
 };
+use crate::program::Files;
 
 /// What an installation depends on beside the node image.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Options {
     /// Folders of the program (the script's, the working directory where `sys.path` names it):
     /// they keep their own paths even inside the environment.
@@ -30,6 +31,8 @@ pub(crate) struct Options {
     /// The running interpreter is the packed one, in the tree: its paths are right, and `site` is
     /// about to do what it does.
     pub(crate) in_tree: bool,
+    /// What lies in them, if root has sent it.
+    pub(crate) files: Option<Files>,
 }
 
 /// What an installation did.
@@ -50,7 +53,7 @@ pub(crate) fn install(
     py: Python<'_>,
     image: Arc<Image>,
     job: Option<Arc<Job>>,
-    options: &Options,
+    options: Options,
 ) -> PyResult<Installed> {
     let manifest = image.manifest();
     version::check(py, manifest)?;
@@ -62,7 +65,7 @@ pub(crate) fn install(
     })?;
     let standard = Standard::new(py);
     let stdlib = Stdlib::of(py, manifest, &standard)?;
-    let claims = claims_of(py, manifest, &tree, options, &standard, &stdlib)?;
+    let claims = claims_of(py, manifest, &tree, &options, &standard, &stdlib)?;
     let prefix: PathBuf = py.import("sys")?.getattr("prefix")?.extract()?;
     // The environment's own interpreter: `site` has done what `.pth` files say.
     let own = options.in_tree
@@ -70,7 +73,7 @@ pub(crate) fn install(
             .claim(prefix.as_os_str().as_bytes())
             .is_some_and(|claimed| claimed.inside.is_empty());
 
-    let state = State::new(py, image, job, claims, tree)?.publish()?;
+    let state = State::new(py, image, job, claims, tree, options.files)?.publish()?;
     state.machinery.publish(py)?;
     state.make_top_folders(py)?;
     state.rewrite_path(py, &standard, own)?;
@@ -81,6 +84,7 @@ pub(crate) fn install(
     let sys = state.machinery.sys.bind(py);
     sys.getattr("path_hooks")?
         .call_method1("insert", (0, &state.machinery.folder))?;
+    state.serve_program(py)?;
     state.make_finders(py)?;
     insert_finder(state, py)?;
     hooks::register(state, py)?;

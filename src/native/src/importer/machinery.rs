@@ -13,7 +13,11 @@ use pyo3::{
 };
 
 use super::{
-    extension::ExtensionMethods, finder::Finder, folder::FolderMethods, source::SourceMethods,
+    extension::ExtensionMethods,
+    finder::Finder,
+    folder::FolderMethods,
+    program::{ProgramFinderMethods, ProgramLoaderMethods},
+    source::SourceMethods,
     sourceless::SourcelessMethods,
 };
 
@@ -40,6 +44,9 @@ pub(crate) struct Machinery {
     pub(crate) sourceless: Py<PyType>,
     pub(crate) extension: Py<PyType>,
     pub(crate) folder: Py<PyType>,
+    /// The same for the program's own modules.
+    pub(crate) program_loader: Py<PyType>,
+    pub(crate) program_finder: Py<PyType>,
     /// How a cached file's name goes on behind the module's: `.cpython-311.pyc`, `None` if the
     /// implementation has no cache tag.
     pub(crate) cached_suffix: Option<String>,
@@ -102,6 +109,16 @@ impl Machinery {
                 &file_finder,
                 "FolderFinder",
             )?,
+            program_loader: subclass(
+                &py.get_type::<ProgramLoaderMethods>(),
+                &source_base,
+                "ProgramLoader",
+            )?,
+            program_finder: subclass(
+                &py.get_type::<ProgramFinderMethods>(),
+                &file_finder,
+                "ProgramFinder",
+            )?,
             source_base: source_base.unbind(),
             sourceless_base: sourceless_base.unbind(),
             extension_base: extension_base.unbind(),
@@ -131,6 +148,8 @@ impl Machinery {
             &self.sourceless,
             &self.extension,
             &self.folder,
+            &self.program_loader,
+            &self.program_finder,
         ] {
             let class = class.bind(py);
             module.setattr(class.name()?, class)?;

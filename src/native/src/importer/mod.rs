@@ -6,6 +6,7 @@
 //! | [`lookup`] | questions to the index |
 //! | [`finder`] | the finder on `sys.meta_path` |
 //! | [`folder`], [`modules`] | the finder for one folder, and `pkgutil`'s list of it |
+//! | [`program`] | finder and loader for the program's own modules |
 //! | [`listing`] | names in folders that the bundle doesn't answer for |
 //! | [`spec`] | module specs |
 //! | [`source`], [`sourceless`], [`extension`] | the loaders |
@@ -34,6 +35,7 @@ mod lookup;
 mod machinery;
 mod modules;
 mod paths;
+mod program;
 mod pth;
 mod resources;
 mod source;

@@ -20,6 +20,7 @@ use pybundle_load::{Counters, Image, Job};
 use pyo3::{exceptions::PyRuntimeError, prelude::*, types::PyDict};
 
 use super::{claims::Claims, copies::Copies, guard::import_error, library, machinery::Machinery};
+use crate::program::Files;
 
 static STATE: OnceLock<State> = OnceLock::new();
 
@@ -29,6 +30,8 @@ pub(crate) struct State {
     pub(crate) job: Option<Arc<Job>>,
     pub(crate) claims: Claims,
     pub(crate) machinery: Machinery,
+    /// The program's own modules, if root has sent them.
+    pub(crate) files: Option<Files>,
     /// The tree's path, without `/` at its end.
     pub(crate) tree: String,
     /// Names in folders that the bundle doesn't answer for: path to set, see [`super::listing`].
@@ -52,6 +55,7 @@ impl State {
         job: Option<Arc<Job>>,
         claims: Claims,
         tree: String,
+        files: Option<Files>,
     ) -> PyResult<Self> {
         let machinery = Machinery::new(py)?;
         Ok(Self {
@@ -65,6 +69,7 @@ impl State {
             image,
             job,
             claims,
+            files,
             tree,
         })
     }

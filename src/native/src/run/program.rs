@@ -3,7 +3,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use pyo3::{
@@ -110,7 +110,7 @@ fn set_first_path(py: Python<'_>, first: &OsStr) -> PyResult<()> {
 }
 
 /// Whether Python was told to leave `sys.path[0]` out: `-I`, `-P`, `PYTHONSAFEPATH`.
-fn safe_path(sys: &Bound<'_, PyModule>) -> PyResult<bool> {
+pub(crate) fn safe_path(sys: &Bound<'_, PyModule>) -> PyResult<bool> {
     let flags = sys.getattr("flags")?;
     // Since 3.11; `-I` sets it as well.
     match flags.getattr_opt("safe_path")? {
@@ -127,9 +127,13 @@ fn script(
 ) -> PyResult<()> {
     // Not normalised, as in Python.
     let path = std::env::current_dir().map_or_else(|_| PathBuf::from(given), |at| at.join(given));
-    let content = match source.map_or_else(|| std::fs::read(&path), |source| Ok(source.content)) {
-        Ok(content) => content,
-        Err(_) if path.is_dir() => Vec::new(),
+    let read = || std::fs::read(&path).map(|content| (content, false));
+    let (source, folder) = source.map_or((None, None), |source| {
+        (Some((source.content, source.is_folder)), source.folder)
+    });
+    let (content, is_folder) = match source.map_or_else(read, Ok) {
+        Ok(read) => read,
+        Err(_) if path.is_dir() => (Vec::new(), true),
         Err(error) => {
             let executable = py.import("sys")?.getattr("executable")?;
             let shown = path.as_os_str().into_pyobject(py)?.repr()?;
@@ -139,17 +143,17 @@ fn script(
             return Err(PySystemExit::new_err(2));
         }
     };
-    let zip = content[content.len().saturating_sub(ZIP_END.len() + 18 + 0xffff)..]
-        .windows(ZIP_END.len())
-        .any(|window| window == ZIP_END);
-    if (path.is_dir() || zip) && has_importer(py, path.as_os_str())? {
+    if (is_folder || is_zip(&content)) && has_importer(py, path.as_os_str())? {
         let sys_path = py.import("sys")?.getattr("path")?;
         // Also where `-P` keeps folders of programs out.
         sys_path.call_method1("insert", (0, path.as_os_str()))?;
         return module(py, "__main__", false);
     }
-    let real = path.canonicalize().unwrap_or_else(|_| path.clone());
-    if let Some(folder) = real.parent() {
+    let folder = folder.or_else(|| {
+        let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+        real.parent().map(Path::to_path_buf)
+    });
+    if let Some(folder) = folder {
         set_first_path(py, folder.as_os_str())?;
     }
     main.set_item("__file__", path.as_os_str())?;
@@ -171,6 +175,13 @@ fn script(
         compile(py, PyBytes::new(py, &content).as_any(), path.as_os_str())?
     };
     execute(py, &code, main)
+}
+
+/// Whether a script's text ends as a zip file does.
+pub(crate) fn is_zip(content: &[u8]) -> bool {
+    content[content.len().saturating_sub(ZIP_END.len() + 18 + 0xffff)..]
+        .windows(ZIP_END.len())
+        .any(|window| window == ZIP_END)
 }
 
 /// Whether one of `sys.path_hooks` takes `path`: a folder or zip file.

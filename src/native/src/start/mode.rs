@@ -10,7 +10,7 @@ use pybundle_load::{
     transport::{Group, Transport, Wait},
 };
 
-use super::source::Source;
+use super::source::{Shared, mentions_mpi4py};
 use crate::run::Program;
 
 /// The ranks' opinions, the one that wins first.
@@ -29,11 +29,11 @@ pub(super) fn opinion(
     settings: &Settings,
     manifest: &Manifest,
     program: &Program,
-    source: Option<&Source>,
+    shared: &Shared,
 ) -> Opinion {
     let keeps = match settings.mpi {
         Some(mode) => mode != MpiMode::Release,
-        None => !manifest.mpi.is_empty() || names_mpi4py(program, source),
+        None => !manifest.mpi.is_empty() || names_mpi4py(program, shared),
     };
     if keeps {
         Opinion::Keep
@@ -77,22 +77,21 @@ pub(super) fn agree(
     })
 }
 
-/// Whether the program's own text names mpi4py, which then comes from outside the bundle.
-fn names_mpi4py(program: &Program, source: Option<&Source>) -> bool {
-    const NAME: &[u8] = b"mpi4py";
-    let found = |text: &[u8]| text.windows(NAME.len()).any(|window| window == NAME);
-    let file = |path: &Path| std::fs::read(path).is_ok_and(|text| found(&text));
-    match program {
-        Program::Script(_) | Program::Stdin if source.is_some() => {
-            source.is_some_and(|source| found(&source.content))
-        }
+/// Whether the program names mpi4py, which then comes from outside the bundle.
+fn names_mpi4py(program: &Program, shared: &Shared) -> bool {
+    let file = |path: &Path| std::fs::read(path).is_ok_and(|text| mentions_mpi4py(&text));
+    if let Some(names) = shared.names_mpi4py {
+        return names;
+    }
+    match (program, &shared.source) {
+        (_, Some(source)) => mentions_mpi4py(&source.content),
         // Read by the program, not by us.
-        Program::Stdin => true,
-        Program::Script(path) => file(Path::new(path)),
-        Program::Command(text) => found(text.as_bytes()),
-        Program::Module(name) => {
+        (Program::Stdin, None) => true,
+        (Program::Script(path), None) => file(Path::new(path)),
+        (Program::Command(text), None) => mentions_mpi4py(text.as_bytes()),
+        (Program::Module(name), None) => {
             let path = name.replace('.', "/");
-            found(name.as_bytes())
+            mentions_mpi4py(name.as_bytes())
                 || file(format!("{path}.py").as_ref())
                 || file(format!("{path}/__main__.py").as_ref())
         }
@@ -102,26 +101,39 @@ fn names_mpi4py(program: &Program, source: Option<&Source>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::start::Source;
 
     #[test]
     fn a_program_that_names_mpi4py_keeps_mpi() {
-        let source = |text: &str| Source {
-            content: text.as_bytes().to_vec(),
+        let shared = |text: Option<&str>, names_mpi4py| Shared {
+            source: text.map(|text| Source {
+                content: text.into(),
+                ..Source::default()
+            }),
+            names_mpi4py,
+            ..Shared::default()
         };
+        let unknown = shared(None, None);
         let script = Program::Script("app.py".into());
+        let mentions = shared(Some("from mpi4py import MPI"), None);
+        assert!(names_mpi4py(&script, &mentions));
+        assert!(!names_mpi4py(&script, &shared(Some("import numpy"), None)));
+        // One of its modules does.
         assert!(names_mpi4py(
             &script,
-            Some(&source("from mpi4py import MPI"))
+            &shared(Some("import helper"), Some(true))
         ));
-        assert!(!names_mpi4py(&script, Some(&source("import numpy"))));
         assert!(names_mpi4py(
             &Program::Command("import mpi4py".into()),
-            None
+            &unknown
         ));
-        assert!(names_mpi4py(&Program::Module("mpi4py.bench".into()), None));
+        assert!(names_mpi4py(
+            &Program::Module("mpi4py.bench".into()),
+            &unknown
+        ));
         assert!(!names_mpi4py(
             &Program::Module("no.such.module".into()),
-            None
+            &unknown
         ));
     }
 }
