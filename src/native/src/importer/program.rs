@@ -259,6 +259,18 @@ impl State {
         self.files.as_ref().filter(|_| !self.is_open())
     }
 
+    /// Has root seen that no metadata of distributions lies in this folder of the program?
+    pub(crate) fn is_bare(&self, folder: &OsStr) -> bool {
+        let Some(files) = self.program_files() else {
+            return false;
+        };
+        if !folder.is_empty() {
+            return files.is_bare(folder.as_bytes());
+        }
+        // `sys.path[0]` of a command.
+        std::env::current_dir().is_ok_and(|folder| files.is_bare(folder.as_os_str().as_bytes()))
+    }
+
     /// Answers for the folders of the program from now on.
     pub(crate) fn serve_program(&self, py: Python<'_>) -> PyResult<()> {
         let Some(files) = &self.files else {

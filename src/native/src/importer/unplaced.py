@@ -48,3 +48,15 @@ def metadata(module, known, place):
     locate.__doc__ = locate_file.__doc__
     module.PackagePath.locate = locate
     module.Distribution.files = property(files, doc=list_files.__doc__)
+
+
+def program(module, bare):
+    # Every look-up of a distribution lists the program's folder, which comes first on `sys.path`.
+    search = module.FastPath.search
+
+    def search_unless_bare(self, name):
+        return () if bare(str(self.root)) else search(self, name)
+
+    search_unless_bare.__name__ = search.__name__
+    search_unless_bare.__doc__ = search.__doc__
+    module.FastPath.search = search_unless_bare

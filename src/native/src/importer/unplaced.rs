@@ -110,7 +110,11 @@ pub(crate) fn teach_metadata(state: &State, name: &Bound<'_, PyAny>) -> PyResult
         Ok(None)
     };
     let known = closure(py, known)?;
-    function(py, "metadata")?.call1((module, known, closure(py, place)?))?;
+    function(py, "metadata")?.call1((&module, known, closure(py, place)?))?;
+    if state.files.is_some() {
+        let bare = |path: OsString, state: &State, _: Python<'_>| Ok(Some(state.is_bare(&path)));
+        function(py, "program")?.call1((module, closure(py, bare)?))?;
+    }
     Ok(())
 }
 

@@ -48,11 +48,11 @@ impl Bytecode {
 
     /// For tests without an interpreter: there is no bytecode.
     #[cfg(test)]
-    pub(super) const fn none() -> Self {
+    pub(super) fn none() -> Self {
         Self {
             magic: Vec::new(),
             optimize: 0,
-            extensions: Vec::new(),
+            extensions: vec![".so".to_owned()],
             checks: String::new(),
             caches: false,
         }

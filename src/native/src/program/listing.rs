@@ -1,4 +1,4 @@
-//! Names in a folder, as far as `import` cares.
+//! Names in a folder, as far as `import` and `importlib.metadata` care.
 
 use std::{collections::BTreeMap, ffi::OsStr, io, os::unix::ffi::OsStrExt as _, path::Path};
 
@@ -22,13 +22,19 @@ pub(super) struct Kinds {
     pub(super) bytecode: bool,
 }
 
-/// The names that modules in a folder may have, in the same order every time.
-pub(super) type Listing = BTreeMap<Vec<u8>, Kinds>;
+/// What lies in a folder.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// The names that modules may have, in the same order every time.
+    pub(super) names: BTreeMap<Vec<u8>, Kinds>,
+    /// There is metadata of a distribution.
+    pub(super) metadata: bool,
+}
 
 /// Lists a folder; `None` if it has too many entries. `extensions` are the suffixes of extension
 /// modules.
 pub(super) fn list(folder: &Path, extensions: &[String]) -> io::Result<Option<Listing>> {
-    let mut listing = Listing::new();
+    let mut listing = Listing::default();
     for (count, entry) in std::fs::read_dir(folder)?.enumerate() {
         if count >= MOST_ENTRIES {
             return Ok(None);
@@ -43,10 +49,12 @@ pub(super) fn list(folder: &Path, extensions: &[String]) -> io::Result<Option<Li
 
 fn add(listing: &mut Listing, name: &OsStr, may_be_folder: bool, extensions: &[String]) {
     let name = name.as_bytes();
+    let lower = name.to_ascii_lowercase();
+    listing.metadata |= lower.ends_with(b".dist-info") || lower.ends_with(b"egg-info");
     let mut set = |stem: &[u8], mark: fn(&mut Kinds)| {
         // Python takes the part of a module's name behind the last dot: no stem has one.
         if !stem.contains(&b'.') {
-            mark(listing.entry(stem.to_vec()).or_default());
+            mark(listing.names.entry(stem.to_vec()).or_default());
         }
     };
     for suffix in extensions {
@@ -87,7 +95,7 @@ mod tests {
         std::os::unix::fs::symlink("plain", folder.path().join("g")).unwrap();
         let suffixes = [".abi3.so", ".so"].map(str::to_owned);
         let listing = list(folder.path(), &suffixes).unwrap().unwrap();
-        let mut names: Vec<_> = listing.keys().map(Vec::as_slice).collect();
+        let mut names: Vec<_> = listing.names.keys().map(Vec::as_slice).collect();
         names.sort_unstable();
         assert_eq!(names, [b"a", b"b", b"d", b"e", b"g"]);
         let both = Kinds {
@@ -95,7 +103,10 @@ mod tests {
             source: true,
             ..Kinds::default()
         };
-        assert_eq!(listing[b"a".as_slice()], both);
-        assert!(listing[b"e".as_slice()].folder && listing[b"g".as_slice()].folder);
+        assert_eq!(listing.names[b"a".as_slice()], both);
+        assert!(listing.names[b"e".as_slice()].folder && listing.names[b"g".as_slice()].folder);
+        assert!(!listing.metadata);
+        std::fs::create_dir(folder.path().join("A-1.dist-info")).unwrap();
+        assert!(list(folder.path(), &suffixes).unwrap().unwrap().metadata);
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Folder {
     names: HashSet<Vec<u8>>,
     /// What root has found for some of them.
     found: HashMap<Vec<u8>, Found>,
+    /// Metadata of distributions lies in it.
+    metadata: bool,
 }
 
 /// What a folder has for the last part of a module's name.
@@ -79,6 +81,13 @@ impl Files {
     /// Was this folder listed?
     pub(crate) fn has(&self, folder: &[u8]) -> bool {
         self.folders.contains_key(folder)
+    }
+
+    /// Does no metadata of a distribution lie in this folder?
+    pub(crate) fn is_bare(&self, folder: &[u8]) -> bool {
+        self.folders
+            .get(folder)
+            .is_some_and(|folder| !folder.metadata)
     }
 
     /// What a listed folder has for the last part of a module's name.
@@ -143,6 +152,7 @@ mod tests {
         let folder = Folder {
             names: names.into(),
             found: found.into(),
+            metadata: false,
         };
         let files = Files {
             folders: [(b"/home".to_vec(), folder)].into(),
@@ -160,6 +170,7 @@ mod tests {
         assert!(matches!(files.find(b"/home", b"there"), Answer::OnDisk));
         assert!(matches!(files.find(b"/home", b"numpy"), Answer::Absent));
         assert!(matches!(files.find(b"/other", b"numpy"), Answer::OnDisk));
+        assert!(files.is_bare(b"/home") && !files.is_bare(b"/other"));
     }
 
     #[test]

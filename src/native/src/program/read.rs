@@ -147,11 +147,12 @@ impl Reader<'_> {
     /// Answers for a listed folder from now on.
     fn add(&mut self, folder: &[u8], depth: u32, listing: Listing) {
         let entry = Folder {
-            names: listing.keys().cloned().collect(),
+            names: listing.names.keys().cloned().collect(),
             found: HashMap::new(),
+            metadata: listing.metadata,
         };
         self.files.folders.insert(folder.to_vec(), entry);
-        for (name, kinds) in listing {
+        for (name, kinds) in listing.names {
             // A package's own file is read with the package.
             if name == b"__init__" {
                 continue;
@@ -182,7 +183,7 @@ impl Reader<'_> {
             let Some(listing) = self.list(&path) else {
                 return;
             };
-            match listing.get(b"__init__".as_slice()).copied() {
+            match listing.names.get(b"__init__".as_slice()).copied() {
                 Some(kinds) if kinds.source && !kinds.extension => {
                     if self.read(candidate, &join(&path, b"__init__.py"), true) {
                         self.add(&path, candidate.depth + 1, listing);
@@ -280,8 +281,6 @@ mod tests {
     use super::*;
     use crate::program::Answer;
 
-    const BYTECODE: Bytecode = Bytecode::none();
-
     /// A folder with these files; a link where the text begins with `->`.
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -326,7 +325,7 @@ mod tests {
             ("linked.py", "->other.py"),
         ]);
         let text = b"import one, numpy, both, compiled, linked";
-        let reach = reach(home.path(), text, &BYTECODE);
+        let reach = reach(home.path(), text, &Bytecode::none());
         let at = |inside, name| kind(&reach, home.path(), inside, name);
         assert_eq!(at("", "one"), "module");
         assert_eq!(at("", "package"), "package");
@@ -356,7 +355,8 @@ mod tests {
             ("d/d/d/x.py", ""),
             ("e", "->."),
         ]);
-        let read = |limits, text: &str| within(limits, home.path(), text.as_bytes(), &BYTECODE);
+        let read =
+            |limits, text: &str| within(limits, home.path(), text.as_bytes(), &Bytecode::none());
         let two = Limits { files: 2, ..LIMITS };
         let reach = read(two, "a");
         assert_eq!((reach.report.files, reach.report.left_out), (2, 1));
@@ -377,11 +377,11 @@ mod tests {
     #[test]
     fn what_cant_be_read_is_left_to_the_ranks() {
         let home = folder(&[("a.py/x", ""), ("b.py", "->absent")]);
-        let reach = reach(home.path(), b"a b", &BYTECODE);
+        let reach = reach(home.path(), b"a b", &Bytecode::none());
         assert_eq!(kind(&reach, home.path(), "", "a"), "disk");
         assert_eq!(kind(&reach, home.path(), "", "b"), "disk");
         assert_eq!(reach.report.left_out, 2);
-        let absent = super::reach(&home.path().join("absent"), b"a", &BYTECODE);
+        let absent = super::reach(&home.path().join("absent"), b"a", &Bytecode::none());
         assert_eq!(absent.files, Files::default());
     }
 }

@@ -39,6 +39,7 @@ impl Message {
         out.number(self.files.folders.len());
         for (path, folder) in &self.files.folders {
             out.bytes(path);
+            out.0.push(folder.metadata.into());
             out.number(folder.names.len());
             for name in &folder.names {
                 out.bytes(name);
@@ -66,7 +67,10 @@ impl Message {
         };
         for _ in 0..rest.number()? {
             let path = rest.bytes()?.to_vec();
-            let mut folder = Folder::default();
+            let mut folder = Folder {
+                metadata: rest.byte()? != 0,
+                ..Folder::default()
+            };
             for _ in 0..rest.number()? {
                 folder.names.insert(rest.bytes()?.to_vec());
             }
@@ -176,6 +180,7 @@ mod tests {
         let folder = Folder {
             names: [b"a".to_vec(), b"d".to_vec()].into(),
             found: found.into(),
+            metadata: true,
         };
         Message {
             name: b"/home/app.py".to_vec(),
