@@ -16,6 +16,7 @@ from support.bundles import Runner
 from support.environments import Environment
 from support.mpis import Mpi
 from support.process import Result, clean_environment, run
+from support.pythons import Python
 
 # Every launcher says the rank in one of these.
 RANK = """\
@@ -155,18 +156,20 @@ def test_one_rank_alone_looks_into_the_programs_folder(
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_modules_are_what_plain_import_makes(
-    compiled: bool, small_runner: Runner, wheel_mpi: Mpi, home: Path
+    compiled: bool, each_python: Python, environment, wheel_mpi: Mpi, home: Path, tmp_path: Path
 ) -> None:
+    (tmp_path / "node").mkdir()
+    runner = bundles.runner(environment("small", each_python), tmp_path / "node")
     (home / "app.py").write_text(
         f"{RANK}{FACTS}\nopen(f'{{sys.argv[1]}}-{{rank}}.json', 'w').write(json.dumps(facts))\n"
     )
     if compiled:
         for path in home.rglob("*.py"):
             if path.exists() and path.name not in ("app.py", "broken.py"):
-                py_compile.compile(str(path), doraise=True)
-    plain = [small_runner.python, home / "app.py", home.parent / "plain"]
-    run(plain, env=clean_environment(), cwd=home.parent).check()
-    launch(small_runner, wheel_mpi, home / "app.py", home.parent / "ours")
+                run([runner.python, "-m", "py_compile", path]).check()
+    plain = [runner.python, home / "app.py", home.parent / "plain"]
+    run(plain, env=clean_environment()).check()
+    launch(runner, wheel_mpi, home / "app.py", home.parent / "ours")
     expected = json.loads((home.parent / "plain-0.json").read_text())
     for rank in range(2):
         got = json.loads((home.parent / f"ours-{rank}.json").read_text())
@@ -360,6 +363,16 @@ def test_a_module_that_names_mpi4py_keeps_mpi(
         launch(small_runner, wheel_mpi, "--receipt", receipt, home / "app.py")
         modes.append(json.loads(receipt.read_text())["facts"]["mode"])
     assert modes == ["keep", "release"]
+
+
+def test_metadata_beside_the_program_is_found(
+    small_runner: Runner, wheel_mpi: Mpi, home: Path
+) -> None:
+    made(home, {"beside-2.0.dist-info/METADATA": "Name: beside\nVersion: 2.0\n"})
+    (home / "app.py").write_text(
+        f"{RANK}from importlib.metadata import version\nsay(version('beside'), version('plain'))\n"
+    )
+    assert launch(small_runner, wheel_mpi, home / "app.py") == ["2.0 1.0"] * 2
 
 
 def test_children_import_from_the_disk(small_runner: Runner, wheel_mpi: Mpi, home: Path) -> None:

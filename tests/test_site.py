@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -129,6 +130,33 @@ def test_a_job_script_stays_as_it_is(site, node, wheel_mpi: Mpi, tmp_path):
     result = wheel_mpi.run(3, [site.python, program], env=env).check()
     assert result.stdout.splitlines() == ["True 3"] * 3
     assert (tmp_path / "receipt.json").exists()
+    assert not images(node)
+
+
+def test_modules_beside_the_script_come_from_root(site, node, wheel_mpi: Mpi, tmp_path):
+    home = tmp_path / "home"
+    (home / "package").mkdir(parents=True)
+    (home / "beside.py").write_text("import package.inner\n")
+    (home / "package" / "__init__.py").write_text("")
+    (home / "package" / "inner.py").write_text("")
+    (home / "app.py").write_text(
+        f"{counter.MARK}\nmark('program')\nimport os, beside, plain\n"
+        "try:\n    import absent\nexcept ImportError:\n    pass\n"
+        "os.write(1, (beside.__file__ + '\\n').encode())\nmark('end')\n"
+    )
+    report = tmp_path / "counts.json"
+    for cwd, program in ((tmp_path, [home / "app.py"]), (home, ["-m", "app"])):
+        words = counter.command(report, [home], paths=True)
+        env = variables(site, node)
+        result = wheel_mpi.run(3, [site.python, *program], env=env, cwd=cwd, before=words).check()
+        assert result.stdout.splitlines() == [str(home / "beside.py")] * 3
+        ranks = [
+            process.phase("program")
+            for process in counter.parse(json.loads(report.read_text()))
+            if process.marked("program")
+        ]
+        counts = sorted(phase.below[0] for phase in ranks)
+        assert counts[:2] == [0, 0] and counts[2] > 0, [phase.paths for phase in ranks]
     assert not images(node)
 
 
