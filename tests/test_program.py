@@ -8,6 +8,7 @@ import py_compile
 import shutil
 import subprocess
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,9 @@ def test_every_form_finds_its_modules(small_runner: Runner, wheel_mpi: Mpi, home
         made(home, {name: text})
     shutil.copytree(home / "package", home / "folder" / "package")
     shutil.copy(home / "helper.py", home / "folder")
+    with zipfile.ZipFile(home / "app.zip", "w") as archive:
+        archive.writestr("__main__.py", f"{RANK}import inside\nsay(inside.__file__)\n")
+        archive.writestr("inside.py", "")
     links = home.parent / "links"
     links.mkdir()
     (links / "app.py").symlink_to(home / "app.py")
@@ -196,6 +200,7 @@ def test_every_form_finds_its_modules(small_runner: Runner, wheel_mpi: Mpi, home
     assert said("-m", "app") == [found] * 2
     assert said("-m", "package") == [found] * 2
     assert said(inside, cwd=links) == [f"{inside} {inside / 'helper.py'}"] * 2
+    assert said("app.zip") == [str(home / "app.zip" / "inside.py")] * 2
     assert said("-c", text) == [f" {home / 'helper.py'}"] * 2
     assert small_runner.left() in ([], [f"pybundle-{os.getuid()}/lock"])
 

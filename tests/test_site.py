@@ -160,6 +160,15 @@ def test_modules_beside_the_script_come_from_root(site, node, wheel_mpi: Mpi, tm
     assert not images(node)
 
 
+def test_ranks_may_be_started_by_run_and_by_site_integration(site, node, wheel_mpi: Mpi, tmp_path):
+    program = tmp_path / "app.py"
+    program.write_text(PROGRAM + "import beside\n")
+    (tmp_path / "beside.py").write_text("")
+    words = [site.python, "-m", "pybundle", "run", program, ":", "-n", 1, site.python, program]
+    result = wheel_mpi.run(1, words, env=variables(site, node), timeout=60).check()
+    assert result.stdout.splitlines() == ["True 2"] * 2
+
+
 @pytest.mark.parametrize(
     ("code", "status", "says"),
     [

@@ -122,7 +122,8 @@ impl Files {
 /// Folder and last name of an absolute path.
 fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = path.iter().rposition(|&byte| byte == b'/')?;
-    Some((&path[..at], &path[at + 1..]))
+    // The folder of what lies in `/` has a name too.
+    Some((&path[..at.max(1)], &path[at + 1..]))
 }
 
 /// `folder/name`.
@@ -177,5 +178,10 @@ mod tests {
     fn paths_are_joined_as_importlib_does() {
         assert_eq!(join(b"/", b"a"), b"/a");
         assert_eq!(join(b"/home", b"a"), b"/home/a");
+        assert_eq!(split(b"/a"), Some((b"/".as_slice(), b"a".as_slice())));
+        assert_eq!(
+            split(b"/home/a"),
+            Some((b"/home".as_slice(), b"a".as_slice()))
+        );
     }
 }

@@ -39,6 +39,9 @@ const LIMITS: Limits = Limits {
     depth: 16,
 };
 
+/// Beyond that a text is data, and its words mean nothing.
+const LONGEST_TEXT: usize = 4 << 20;
+
 /// Names of what was left out that the receipt has room for.
 const NAMED: usize = 50;
 
@@ -115,7 +118,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Takes note of a text's words.
     fn see(&mut self, text: &[u8]) {
-        for word in words(text) {
+        for word in words(&text[..text.len().min(LONGEST_TEXT)]) {
             if !self.words.contains(word) {
                 self.words.insert(word.to_vec());
                 self.reached
