@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import bundles
+from support import built, bundles, installing
 from support.bundles import Runner
 from support.counter import MARK, Phase
 from support.environments import Environment
@@ -355,3 +355,30 @@ assert get(b"SSL_CERT_FILE").decode() == certificate
     served.run("-c", program, env=env).check()
     redirected = json.loads((tmp_path / "receipt.json").read_text())["facts"]["redirected"]
     assert sorted(redirected) == ["PROJ_DATA", "SSL_CERT_FILE"]
+
+
+def test_another_build_keeps_its_own_standard_library(small, served, tmp_path):
+    other = next(
+        (
+            path
+            for path in (Path(f"/usr/bin/python{small.base.minor}"),)
+            if path.exists() and path.resolve() != small.base.executable.resolve()
+        ),
+        None,
+    )
+    if other is None:
+        pytest.skip(f"no second build of CPython {small.base.minor} on this machine")
+    folder = tmp_path / "other"
+    run([other, "-m", "venv", "--without-pip", folder], timeout=60).check()
+    installing.install(folder / "bin" / "python", [built.wheel()])
+    receipt = tmp_path / "receipt.json"
+    program = "import json, plain; print(json.__file__, plain.__file__)"
+    env = {"PYBUNDLE_RECEIPT": str(receipt)}
+    runner = Runner(served.bundle, folder / "bin" / "python", served.node_dir)
+    standard, package = runner.run("-c", program, env=env).check().stdout.split()
+    assert "/tree/" not in standard and "/tree/" in package
+    said = json.loads(receipt.read_text())["facts"]["standard_library"]
+    assert "another build" in said
+    runner.run("-c", program, env=env).check()
+    served.run("-c", program, env=env).check()
+    assert json.loads(receipt.read_text())["facts"]["standard_library"] == "from the bundle"

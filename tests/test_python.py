@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import bundles, counter
+from support import built, bundles, counter
 from support.bundles import PackedRunner, Runner
 from support.environments import W2, Environment
 from support.process import Result, clean_environment, run
@@ -52,6 +52,12 @@ OPTIONS: list[list[str]] = [
     ["-Xutf8=1", "-u"],
     ["-W", "ignore:some.*text:UserWarning:module", "-bb"],
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built_wheel() -> None:
+    """A test's time is its own."""
+    built.wheel()
 
 
 @pytest.fixture(scope="module")
