@@ -36,7 +36,8 @@ pub fn folder() -> Result<Package, Error> {
     let mut installed = minors.map(|inside| library.join(inside));
     installed.find_map(package).ok_or_else(|| Error::Refused {
         text: format!("no `pybundle/{NATIVE}` belongs to `{}`", program.display()),
-        hint: "keep the folder `pybundle` of the installation beside the program's `bin`".to_owned(),
+        hint: "keep the folder `pybundle` of the installation beside the program's `bin`"
+            .to_owned(),
         speaks: true,
     })
 }
