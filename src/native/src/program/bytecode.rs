@@ -25,6 +25,16 @@ pub(crate) struct Bytecode {
     checks: String,
     /// It keeps bytecode in files.
     caches: bool,
+    /// How to ask it more: unit tests are linked without one.
+    ask: Questions,
+}
+
+/// What only an interpreter can answer.
+#[derive(Clone, Copy)]
+struct Questions {
+    /// Where it would keep the bytecode of a source: follows its prefix and level.
+    cached_path: fn(&OsStr) -> Option<PathBuf>,
+    source_hash: fn(&[u8]) -> Option<Vec<u8>>,
 }
 
 impl Bytecode {
@@ -43,6 +53,10 @@ impl Bytecode {
                 .getattr("implementation")?
                 .getattr("cache_tag")?
                 .is_none(),
+            ask: Questions {
+                cached_path,
+                source_hash,
+            },
         })
     }
 
@@ -55,6 +69,7 @@ impl Bytecode {
             extensions: vec![".so".to_owned()],
             checks: String::new(),
             caches: false,
+            ask: Questions::UNANSWERED,
         }
     }
 
@@ -69,7 +84,7 @@ impl Bytecode {
         if !self.caches {
             return None;
         }
-        let path = cached_path(source.as_os_str())?;
+        let path = (self.ask.cached_path)(source.as_os_str())?;
         let mut content = Vec::new();
         let file = File::open(path).ok()?;
         let len = file.metadata().ok().filter(Metadata::is_file)?.len();
@@ -100,14 +115,22 @@ impl Bytecode {
                 let asked = flags == 3 || self.checks == "always";
                 self.checks == "never"
                     || !asked
-                    || source_hash(text).as_deref() == Some(&header[8..])
+                    || (self.ask.source_hash)(text).as_deref() == Some(&header[8..])
             }
             _ => false,
         }
     }
 }
 
-/// Where the interpreter would keep the bytecode of a source: follows its prefix and level.
+#[cfg(test)]
+impl Questions {
+    /// There is no interpreter.
+    const UNANSWERED: Self = Self {
+        cached_path: |_| None,
+        source_hash: |_| None,
+    };
+}
+
 fn cached_path(source: &OsStr) -> Option<PathBuf> {
     Python::attach(|py| -> PyResult<OsString> {
         let external = py.import("_frozen_importlib_external")?;
@@ -144,6 +167,7 @@ mod tests {
             extensions: Vec::new(),
             checks: "default".to_owned(),
             caches: true,
+            ask: Questions::UNANSWERED,
         };
         let header = |magic: &[u8], flags: u32, time: u32, size: u32| -> [u8; HEADER] {
             let numbers = [flags, time, size].map(u32::to_le_bytes).concat();
