@@ -306,6 +306,24 @@ def test_questions_and_mistakes(packed, tmp_path):
     assert packed.left() in CLEAN
 
 
+def test_an_installation_that_is_broken_leaves_nothing_behind(packed, tmp_path):
+    # A folder that was copied to the node, without its extension module's content.
+    (tmp_path / "copy" / "bin").mkdir(parents=True)
+    (tmp_path / "copy" / "pybundle").mkdir()
+    program = tmp_path / "copy" / "bin" / "pybundle-python"
+    program.write_bytes(packed.python.with_name("pybundle-python").read_bytes())
+    program.chmod(0o755)
+    words = [program, "--bundle", packed.bundle, "-c", "print('ran')"]
+    env = clean_environment(**packed.variables())
+    without = run(words, env=env, timeout=60)
+    assert without.status == 1 and "keep the folder `pybundle`" in without.stderr
+    (tmp_path / "copy" / "pybundle" / "_native.abi3.so").write_text("nothing")
+    broken = run(words, env=env, timeout=60)
+    assert (broken.status, broken.stdout) == (1, "")
+    assert "ImportError" in broken.stderr
+    assert packed.left() in CLEAN
+
+
 def test_two_jobs_share_an_image(packed):
     words = packed.words("--keep", "-c", "import json, time; time.sleep(1); print(json.__file__)")
     env = {k: v for k, v in clean_environment(**packed.variables()).items() if v is not None}

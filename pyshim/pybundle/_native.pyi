@@ -12,10 +12,10 @@ def run(arguments: Sequence[str | PathLike[str]]) -> None:
 def attach(image: str | None = ...) -> bool:
     """Attach a child process to its parent's node image, or the packed Python to its own."""
 
+def hold(image: str, job: str, plugin: str | None) -> None:
+    """Hold what pybundle-python has loaded."""
+
 def take_over(
-    image: str,
-    job: str,
-    plugin: str | None,
     words: Sequence[str],
     form: Literal["script", "module", "command", "stdin", ""],
     value: str,

@@ -29,7 +29,7 @@ mod _native {
 
     use pyo3::prelude::*;
 
-    use crate::{run::Program, start::Handed};
+    use crate::run::Program;
 
     /// Runs a program from a bundle; raises SystemExit with its status.
     #[pyfunction]
@@ -45,24 +45,30 @@ mod _native {
         crate::children::attach(py, image)
     }
 
+    /// Holds what `pybundle-python` has loaded, so that it can let go.
+    #[pyfunction]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "what Python gives is converted"
+    )]
+    fn hold(image: PathBuf, job: &str, plugin: Option<PathBuf>) -> PyResult<()> {
+        crate::packed::hold(&image, job, plugin)
+    }
+
     /// Goes on with what `pybundle-python` has begun; `form` is empty where the interpreter reads
     /// its program itself.
     #[pyfunction]
     fn take_over(
         py: Python<'_>,
-        image: PathBuf,
-        job: String,
-        plugin: Option<PathBuf>,
         words: Vec<OsString>,
         form: &str,
         value: OsString,
     ) -> PyResult<()> {
-        let handed = Handed { image, job, plugin };
         let program = match form {
             "" => None,
             _ => Some(Program::from_form(form, value)?),
         };
-        crate::packed::take_over(py, &handed, words, program)
+        crate::packed::take_over(py, words, program)
     }
 
     /// Runs the program that was taken over; raises SystemExit with its status.

@@ -1,14 +1,16 @@
 //! Programs of the packed Python: `pybundle-python` has loaded the bundle and started libpython.
 //!
-//! [`take_over`] is called before the interpreter imports `site`, so that all it imports from then
-//! on is served; [`main`] when it is ready, in place of a program.
+//! Before the interpreter imports `site`, [`hold`] takes the image and the place in the job, which
+//! `pybundle-python` then gives up, and [`take_over`] goes on, so that all that is imported from then
+//! on is served. [`main`] is called when the interpreter is ready, in place of a program.
 
 use std::{
     ffi::OsString,
-    sync::{Mutex, PoisonError},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use pybundle_load::Settings;
+use pybundle_load::{Image, Job, Settings};
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
 
 use crate::{
@@ -17,20 +19,39 @@ use crate::{
     start::{self, Handed, Runner, Source},
 };
 
+/// What is held, until it is taken over.
+static HELD: Mutex<Option<Handed>> = Mutex::new(None);
+
 /// The program, until it runs.
 static PROGRAM: Mutex<Option<(Program, Option<Source>)>> = Mutex::new(None);
+
+/// Holds the node image at `image`, this rank's place in its job, as [`Job::variable`] gives it, and
+/// the plug-in that has started MPI.
+///
+/// # Errors
+/// `RuntimeError` if one of them is gone.
+pub(crate) fn hold(image: &Path, job: &str, plugin: Option<PathBuf>) -> PyResult<()> {
+    let failed = |error: pybundle_load::Error| PyRuntimeError::new_err(error.to_string());
+    let image = Arc::new(Image::attach(image).map_err(failed)?);
+    let job = Job::resume(&image, job).map_err(failed)?;
+    image.set_job(Arc::clone(&job));
+    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    *held = Some(Handed { image, job, plugin });
+    Ok(())
+}
 
 /// Takes over what was done before there was an interpreter. `words` are the command line as
 /// Python would have seen it.
 ///
 /// # Errors
-/// What a signal handler raised meanwhile.
+/// What a signal handler raised meanwhile; `RuntimeError` if nothing is held.
 pub(crate) fn take_over(
     py: Python<'_>,
-    handed: &Handed,
     words: Vec<OsString>,
     program: Option<Program>,
 ) -> PyResult<()> {
+    let held = HELD.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let handed = held.ok_or_else(|| PyRuntimeError::new_err("no image is held"))?;
     let settings = match Settings::from_environment() {
         Ok(settings) => settings,
         Err(error) => {

@@ -64,10 +64,10 @@ pub(crate) enum Runner {
 
 /// What was done for this process before it had a Python.
 pub(crate) struct Handed {
-    /// The node image's folder.
-    pub(crate) image: PathBuf,
-    /// This rank's place in its job, as [`Job::variable`] gives it.
-    pub(crate) job: String,
+    /// The node image.
+    pub(crate) image: Arc<Image>,
+    /// This rank's place in its job.
+    pub(crate) job: Arc<Job>,
     /// The MPI plug-in that has started MPI, if one has.
     pub(crate) plugin: Option<PathBuf>,
 }
@@ -94,7 +94,7 @@ pub(crate) fn go_on(
     settings: &Settings,
     program: &Program,
     runner: Runner,
-    handed: &Handed,
+    handed: Handed,
 ) -> Result<Started, Failure> {
     begin(py, settings, program, runner, Some(handed))
 }
@@ -104,10 +104,11 @@ fn begin(
     settings: &Settings,
     program: &Program,
     runner: Runner,
-    handed: Option<&Handed>,
+    handed: Option<Handed>,
 ) -> Result<Started, Failure> {
+    let in_tree = handed.is_some();
     let package = package::folder();
-    let transport = py.detach(|| match handed {
+    let transport = py.detach(|| match &handed {
         Some(handed) => joining::joined(settings, handed.plugin.as_deref()),
         None => joining::transport(settings, package.as_deref()),
     });
@@ -117,7 +118,7 @@ fn begin(
     })?;
     let joined = py.detach(|| {
         let loaded = match handed {
-            Some(handed) => resumed(handed)?,
+            Some(handed) => resumed(handed),
             None => loaded(settings, &mut *transport)?,
         };
         join(settings, program, runner, loaded, &mut *transport)
@@ -133,7 +134,7 @@ fn begin(
     let source = joined.shared.source.take();
     let image = joined.loaded.image.as_ref();
     let image = image.map(|image| image.dir().to_path_buf());
-    match install(py, settings, program, runner, joined, handed.is_some()) {
+    match install(py, settings, program, runner, joined, in_tree) {
         Ok(()) => Ok(Started { source, image }),
         Err(error) => {
             error.print(py);
@@ -159,16 +160,13 @@ fn loaded(
 }
 
 /// What was loaded, taken over.
-fn resumed(handed: &Handed) -> Result<Loaded, pybundle_load::Error> {
-    let image = Arc::new(Image::attach(&handed.image)?);
-    let job = Job::resume(&image, &handed.job)?;
-    image.set_job(Arc::clone(&job));
-    Ok(Loaded {
-        manifest: image.manifest().clone(),
-        image: Some(image),
-        job,
+fn resumed(handed: Handed) -> Loaded {
+    Loaded {
+        manifest: handed.image.manifest().clone(),
+        image: Some(handed.image),
+        job: handed.job,
         fell_back: None,
-    })
+    }
 }
 
 /// What the ranks have settled together.

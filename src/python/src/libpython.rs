@@ -62,9 +62,9 @@ struct Inside {
 /// What is run once the interpreter can import, before it imports `site`.
 struct Early {
     inside: Inside,
-    text: CString,
-    /// Called when it has run.
-    then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    texts: [CString; 2],
+    /// Called between them.
+    between: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 /// How a Python ended, or did not begin.
@@ -111,13 +111,13 @@ impl Libpython {
         }
     }
 
-    /// Runs Python with a command line, as its own program does. `early` is Python text that runs
-    /// as soon as modules can be imported, before `site` is; when it has, `then` is called.
+    /// Runs Python with a command line, as its own program does. `texts` are Python's, run as soon
+    /// as modules can be imported, before `site` is; `between` is called between the two.
     pub(crate) fn run(
         self,
         argv: Vec<OsString>,
-        early: CString,
-        then: Box<dyn FnOnce() + Send>,
+        texts: [CString; 2],
+        between: Box<dyn FnOnce() + Send>,
     ) -> End {
         // Python may look at its arguments as long as it runs.
         let words = argv.into_iter().map(|word| {
@@ -129,8 +129,8 @@ impl Libpython {
         let count = words.len().cast_signed() - 1;
         let early: &Early = Box::leak(Box::new(Early {
             inside: self.inside,
-            text: early,
-            then: Mutex::new(Some(then)),
+            texts,
+            between: Mutex::new(Some(between)),
         }));
         let mut config = Box::new(Config([0; 16 << 10]));
         // SAFETY: the calls are those of CPython's own main program, in its order, on this thread,
@@ -158,43 +158,50 @@ impl Libpython {
 }
 
 impl Early {
-    /// Runs the text, if nobody has; what goes wrong in it ends this process.
+    /// Runs the texts, if nobody has; what goes wrong in them ends this process.
     ///
     /// # Safety
     /// The interpreter runs, and this thread holds its lock.
     unsafe fn once(&self) {
-        let taken = self.then.lock().map(|mut then| then.take());
-        let Ok(Some(then)) = taken else { return };
-        let inside = &self.inside;
+        let taken = self.between.lock().map(|mut between| between.take());
+        let Ok(Some(between)) = taken else { return };
+        let [first, second] = &self.texts;
+        // SAFETY: the caller's promise.
+        let held = unsafe { self.inside.run_text(first) };
+        // In any case: what nobody holds goes.
+        between();
+        // SAFETY: as above.
+        if !held || !unsafe { self.inside.run_text(second) } {
+            crate::give_up();
+        }
+    }
+}
+
+impl Inside {
+    /// Runs statements in a namespace of their own; false after an error, which is printed.
+    ///
+    /// # Safety
+    /// As for [`Early::once`].
+    unsafe fn run_text(&self, text: &CStr) -> bool {
         // SAFETY: the caller's promise; each result is checked before it is used.
-        let done = unsafe {
-            let names = (inside.new_dict)();
-            let set = |name: &CStr, value| (inside.set_item)(names, name.as_ptr(), value) == 0;
-            let done = if !names.is_null() && set(c"__builtins__", (inside.builtins)()) {
-                (inside.run)(
-                    self.text.as_ptr(),
-                    FILE_INPUT,
-                    names,
-                    names,
-                    ptr::null_mut(),
-                )
+        unsafe {
+            let names = (self.new_dict)();
+            let set = |name: &CStr, value| (self.set_item)(names, name.as_ptr(), value) == 0;
+            let done = if !names.is_null() && set(c"__builtins__", (self.builtins)()) {
+                (self.run)(text.as_ptr(), FILE_INPUT, names, names, ptr::null_mut())
             } else {
                 ptr::null_mut()
             };
             if !names.is_null() {
-                (inside.release)(names);
+                (self.release)(names);
             }
             if done.is_null() {
-                (inside.print_error)();
+                (self.print_error)();
             } else {
-                (inside.release)(done);
+                (self.release)(done);
             }
             !done.is_null()
-        };
-        if !done {
-            crate::give_up();
         }
-        then();
     }
 }
 

@@ -33,6 +33,11 @@ use pybundle_load::{
 use arguments::{Arguments, Only, Program};
 use libpython::{End, Libpython};
 
+/// Python that reads [`literal`].
+const TEXT: &str = "import sys
+coding = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+text = lambda digits: bytes.fromhex(digits).decode(*coding)";
+
 /// What Python runs in place of the program, which it is told of otherwise.
 const MAIN: &str = "import sys; sys.modules['pybundle._native'].main(sys.argv[1:])";
 
@@ -134,7 +139,7 @@ fn run(arguments: Arguments) -> ! {
         argv.extend(["-c".into(), MAIN.into()]);
     }
     argv.extend(arguments.rest);
-    let early = take_over(
+    let texts = texts(
         &package.native,
         &image,
         &loaded,
@@ -146,8 +151,8 @@ fn run(arguments: Arguments) -> ! {
     drop(loaded);
     let held = Arc::clone(&image);
     // From then on the extension module holds the image and the place in the job.
-    let then = Box::new(move || held.leave());
-    match python.run(argv, early, then) {
+    let let_go = Box::new(move || held.leave());
+    match python.run(argv, texts, let_go) {
         End::Ran(status) => libpython::exit(status),
         End::Answered(status) => {
             job.leave();
@@ -228,42 +233,45 @@ fn agree(
     })
 }
 
-/// What the interpreter runs before it imports `site`.
-fn take_over(
+/// What the interpreter runs before it imports `site`: the extension module holds what was loaded,
+/// then it takes over.
+fn texts(
     native: &Path,
     image: &Image,
     loaded: &Loaded,
     transport: &dyn Transport,
     words: &[OsString],
     program: Option<&Program>,
-) -> CString {
+) -> [CString; 2] {
     let plugin = transport.flavour().and_then(|_| plugin::path());
     let words: Vec<_> = words.iter().map(|word| literal(word)).collect();
     let (form, value) = program.map_or(("", OsStr::new("")), |it| (it.form, &it.value));
-    let text = format!(
-        "def take_over():
-    import sys
+    let hold = format!(
+        "{TEXT}
+def hold():
     from _frozen_importlib import module_from_spec
     from _frozen_importlib_external import ExtensionFileLoader, spec_from_file_location
-    coding = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
-    text = lambda digits: bytes.fromhex(digits).decode(*coding)
     name, path = 'pybundle._native', text({native})
     spec = spec_from_file_location(name, path, loader=ExtensionFileLoader(name, path))
     native = sys.modules[name] = module_from_spec(spec)
     spec.loader.exec_module(native)
-    words = [text(digits) for digits in [{words}]]
-    plugin = text({plugin}) or None
-    native.take_over(text({image}), {job:?}, plugin, words, {form:?}, text({value}))
-take_over()
+    native.hold(text({image}), {job:?}, text({plugin}) or None)
+hold()
 ",
         native = literal(native.as_os_str()),
-        words = words.join(", "),
         plugin = literal(plugin.map_or(OsStr::new(""), Path::as_os_str)),
         image = literal(image.dir().as_os_str()),
         job = loaded.job.variable(),
+    );
+    let take_over = format!(
+        "{TEXT}
+words = [text(digits) for digits in [{words}]]
+sys.modules['pybundle._native'].take_over(words, {form:?}, text({value}))
+",
+        words = words.join(", "),
         value = literal(value),
     );
-    CString::new(text).unwrap_or_default()
+    [hold, take_over].map(|text| CString::new(text).unwrap_or_default())
 }
 
 /// Any bytes, as a Python string of hexadecimal digits.
