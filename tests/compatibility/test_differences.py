@@ -100,3 +100,16 @@ print(json.dumps([done.stdout.strip(), done.stderr]))
     assert told(python, FILES, program) == ["True", ""]
     assert told(python, OWN, program) == ["True", ""]
     assert told(python, EMPTY, program) == ["False", ""]
+
+
+def test_files_of_the_standard_library_appear_with_their_modules(python):
+    program = """
+import json, os
+folder = os.path.dirname(os.path.dirname(json.__file__))
+names = ("json/__init__.py", "json/decoder.py", "wave.py")
+print(json.dumps([os.path.exists(os.path.join(folder, name)) for name in names]))
+"""
+    assert told(python, FILES, program) == [True] * 3
+    for way in BUNDLED:
+        assert told(python, way, program) == [True, True, False]
+        assert told(python, way, program, "--all-files") == [True] * 3
