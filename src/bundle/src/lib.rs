@@ -14,7 +14,7 @@
 //! | [`manifest`] | the JSON part: which Python, which roots, which MPI |
 //! | [`record`] | one row of each table of the index |
 //! | [`index`] | the tables, searched in place |
-//! | [`draft`] | the tables, being made |
+//! | [`draft`], `tables` | what a bundle is to hold; the index made of it |
 //! | [`layout`] | the zip structures, a function of the index alone |
 //! | [`writer`] | draft and compressed entries to file |
 //! | [`reader`] | file to head, entry and verdict |
@@ -29,6 +29,7 @@ pub mod manifest;
 pub mod name;
 pub mod reader;
 pub mod record;
+mod tables;
 pub mod writer;
 
 pub use draft::Draft;

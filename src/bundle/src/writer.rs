@@ -4,9 +4,8 @@
 use std::io::{Seek, SeekFrom, Write};
 
 use crate::{
-    Draft, Error, Identity, Manifest, Result,
-    draft::{Placed, Tables},
-    layout, limits,
+    Draft, Error, Identity, Manifest, Result, layout, limits,
+    tables::{Placed, Tables},
 };
 
 /// The stored form of one entry's content.

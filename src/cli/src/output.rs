@@ -7,6 +7,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use pybundle_load::image::Cleaned;
 
 /// Prints an error with its causes, then its hint if it has one.
 pub(crate) fn error(error: &anyhow::Error) {
@@ -19,6 +20,12 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// A line about a node image.
+pub(crate) fn image(out: &mut impl Write, found: &Cleaned, verdict: &str) -> io::Result<()> {
+    let (dir, size) = (found.dir.display(), bytes(found.bytes));
+    writeln!(out, "{dir} ({size}): {verdict}")
 }
 
 /// A progress bar; on anything but a terminal it prints nothing.

@@ -38,6 +38,49 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// A refusal with its cure, printed by this rank.
+    pub fn refused(text: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Refused {
+            text: text.into(),
+            hint: hint.into(),
+            speaks: true,
+        }
+    }
+
+    /// A refusal that another rank prints.
+    pub fn of_another_rank() -> Self {
+        Self::Refused {
+            text: String::new(),
+            hint: String::new(),
+            speaks: false,
+        }
+    }
+}
+
+/// Ends a step that each rank does for itself: all ranks give `mine`, or all fail and the lowest
+/// that has failed says why. `what` is what the others wait for.
+///
+/// # Errors
+/// This rank's own error, [`Error::of_another_rank`], or the transport's.
+pub fn agree<T>(
+    mine: Result<T, Error>,
+    what: &'static str,
+    settings: &Settings,
+    transport: &mut dyn Transport,
+) -> Result<T, Error> {
+    let wait = &mut Wait::asleep(what, settings.timeout);
+    let lowest = transport.lowest(Group::WORLD, mine.is_ok().into(), wait)?;
+    if lowest.code != 0 {
+        return mine;
+    }
+    let speaks = lowest.rank == transport.rank(Group::WORLD);
+    Err(mine
+        .err()
+        .filter(|_| speaks)
+        .unwrap_or_else(Error::of_another_rank))
+}
+
 /// The end of a start before the ranks could talk: each one says what it knows, except that of
 /// several in a job that fail alike the first is enough.
 pub fn alone(error: &Error) {

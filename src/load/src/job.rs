@@ -130,6 +130,12 @@ pub struct Job {
     gone: AtomicBool,
 }
 
+/// The job's number and the slot in what [`Job::variable`] gives.
+fn parse_place(variable: &str) -> Option<(u64, usize)> {
+    let (nonce, slot) = variable.split_once('/')?;
+    Some((u64::from_str_radix(nonce, 16).ok()?, slot.parse().ok()?))
+}
+
 fn file_name(nonce: u64) -> String {
     format!("{nonce:016x}")
 }
@@ -208,9 +214,8 @@ impl Job {
     /// The place that a parent has told a child in [`crate::environment::JOB`]; `None` if it is
     /// gone.
     pub fn attach(image: &Image, variable: &str) -> Option<Self> {
-        let (nonce, slot) = variable.split_once('/')?;
-        let nonce = u64::from_str_radix(nonce, 16).ok()?;
-        let mut job = Self::open(image.dir(), nonce, slot.parse().ok()?).ok()?;
+        let (nonce, slot) = parse_place(variable)?;
+        let mut job = Self::open(image.dir(), nonce, slot).ok()?;
         job.process = 0;
         Some(job)
     }
@@ -222,9 +227,7 @@ impl Job {
     /// [`Error::Image`], [`Error::Io`] if the place is gone.
     pub fn resume(image: &Arc<Image>, variable: &str) -> Result<Arc<Self>> {
         let malformed = || Error::Internal(format!("not a place in a job: `{variable}`"));
-        let (nonce, slot) = variable.split_once('/').ok_or_else(malformed)?;
-        let nonce = u64::from_str_radix(nonce, 16).map_err(|_| malformed())?;
-        let slot = slot.parse().map_err(|_| malformed())?;
+        let (nonce, slot) = parse_place(variable).ok_or_else(malformed)?;
         let job = Self::open(image.dir(), nonce, slot)?;
         // The rank that has begun the receipt describes the program in it.
         if let Some(draft) = job.draft().filter(|_| slot == 0) {

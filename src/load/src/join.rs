@@ -13,6 +13,24 @@ use crate::{
     transport::{Group, Launcher, Local, Transport, Wait, World, choice, mapped, plugin::Plugin},
 };
 
+/// The environment's settings with `bundle` over them, for programs that need one by name.
+///
+/// # Errors
+/// [`Error::Load`] for a variable that means nothing, [`Error::Refused`] if no bundle is named.
+pub fn settings(bundle: Option<&Path>) -> Result<Settings, Error> {
+    let mut settings = Settings::from_environment()?;
+    if let Some(bundle) = bundle {
+        bundle.clone_into(&mut settings.bundle);
+    }
+    if settings.bundle.as_os_str().is_empty() {
+        return Err(Error::refused(
+            "no bundle is named",
+            "name it with `--bundle FILE` or `PYBUNDLE`",
+        ));
+    }
+    Ok(settings)
+}
+
 /// The job that this process belongs to, or a job of its own. `package` is the folder that holds
 /// the plug-ins of this installation.
 ///

@@ -34,11 +34,11 @@ pub fn folder() -> Result<Package, Error> {
     let library = top.join("lib");
     let minors = (9..=14).map(|minor| format!("python3.{minor}/site-packages/pybundle"));
     let mut installed = minors.map(|inside| library.join(inside));
-    installed.find_map(package).ok_or_else(|| Error::Refused {
-        text: format!("no `pybundle/{NATIVE}` belongs to `{}`", program.display()),
-        hint: "keep the folder `pybundle` of the installation beside the program's `bin`"
-            .to_owned(),
-        speaks: true,
+    installed.find_map(package).ok_or_else(|| {
+        Error::refused(
+            format!("no `pybundle/{NATIVE}` belongs to `{}`", program.display()),
+            "keep the folder `pybundle` of the installation beside the program's `bin`",
+        )
     })
 }
 

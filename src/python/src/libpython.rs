@@ -6,7 +6,7 @@ use std::{
     mem::ManuallyDrop,
     os::unix::ffi::OsStringExt,
     path::Path,
-    process, ptr,
+    ptr,
     sync::Mutex,
 };
 
@@ -248,9 +248,4 @@ pub(crate) fn forget(name: &str) -> bool {
     // SAFETY: the caller's promise: nobody reads the environment meanwhile.
     unsafe { std::env::remove_var(name) };
     known
-}
-
-/// Ends this process with a status, running C's exit functions, as Python's own program does.
-pub(crate) fn exit(status: i32) -> ! {
-    process::exit(status)
 }

@@ -27,7 +27,7 @@ use pybundle_load::{
     Image, Loaded, Settings,
     failure::{self, Error},
     join, load, package,
-    transport::{Group, Transport, Wait, plugin},
+    transport::{Group, Transport, plugin},
 };
 
 use arguments::{Arguments, Only, Program};
@@ -80,17 +80,7 @@ fn version(arguments: &Arguments) -> i32 {
 
 /// The environment's settings with the command line's over them.
 fn settings(arguments: &Arguments) -> Result<Settings, Error> {
-    let mut settings = Settings::from_environment()?;
-    if let Some(bundle) = &arguments.bundle {
-        settings.bundle.clone_from(bundle);
-    }
-    if settings.bundle.as_os_str().is_empty() {
-        return Err(Error::Refused {
-            text: "no bundle is named".to_owned(),
-            hint: "name it with `--bundle FILE` or `PYBUNDLE`".to_owned(),
-            speaks: true,
-        });
-    }
+    let mut settings = join::settings(arguments.bundle.as_deref())?;
     settings.receipt = arguments.receipt.clone().or(settings.receipt);
     settings.keep |= arguments.keep;
     settings.all_files |= arguments.all_files;
@@ -115,7 +105,8 @@ fn run(arguments: Arguments) -> ! {
         .map_err(Error::from)
         .and_then(|loaded| {
             let prepared = prepare(&loaded);
-            let prepared = agree(prepared, &settings, &mut *transport)?;
+            let what = "all ranks to find their Python";
+            let prepared = failure::agree(prepared, what, &settings, &mut *transport)?;
             Ok((loaded, prepared))
         });
     let (loaded, (image, executable, python)) = ready.unwrap_or_else(|error| {
@@ -153,12 +144,12 @@ fn run(arguments: Arguments) -> ! {
     // From then on the extension module holds the image and the place in the job.
     let let_go = Box::new(move || held.leave());
     match python.run(argv, texts, let_go) {
-        End::Ran(status) => libpython::exit(status),
+        End::Ran(status) => process::exit(status),
         End::Answered(status) => {
             job.leave();
             image.leave();
             let _ = transport.finalise();
-            libpython::exit(status)
+            process::exit(status)
         }
     }
 }
@@ -168,34 +159,29 @@ type Prepared = (Arc<Image>, std::path::PathBuf, Libpython);
 
 /// Places and opens the packed Python.
 fn prepare(loaded: &Loaded) -> Result<Prepared, Error> {
-    let refused = |text: &str, hint: &str| Error::Refused {
-        text: text.to_owned(),
-        hint: hint.to_owned(),
-        speaks: true,
-    };
     let image = loaded.image.clone();
-    let image = image.ok_or_else(|| refused("this node has no image of the bundle", ""))?;
+    let image = image.ok_or_else(|| Error::refused("this node has no image of the bundle", ""))?;
     if loaded.manifest.python.executable.is_none() {
-        return Err(refused(
+        return Err(Error::refused(
             "the bundle holds no Python",
             "pack the environment again without `--no-stdlib`",
         ));
     }
     if loaded.manifest.python.libpython.is_none() {
-        return Err(refused(
+        return Err(Error::refused(
             "the bundle's Python has no libpython: it can't be started inside another program",
             "use `pybundle stage`, which starts its executable, or `python -m pybundle run`",
         ));
     }
     if !image.is_executable() {
-        return Err(refused(
+        return Err(Error::refused(
             "libraries can't be loaded from the node image: its file system is mounted noexec",
             "name a folder that allows execution with `PYBUNDLE_NODE_DIR`",
         ));
     }
     let interpreter = image.place_interpreter()?;
     let missing = || {
-        refused(
+        Error::refused(
             "the bundle's libpython is missing",
             "pack the environment again",
         )
@@ -206,31 +192,9 @@ fn prepare(loaded: &Loaded) -> Result<Prepared, Error> {
             "the bundle's Python can't be loaded: {reason}: `{}`",
             library.display()
         );
-        refused(&text, "pack the environment on a machine like this one")
+        Error::refused(&text, "pack the environment on a machine like this one")
     })?;
     Ok((image, interpreter.executable, python))
-}
-
-/// All ranks succeed or all fail.
-fn agree(
-    prepared: Result<Prepared, Error>,
-    settings: &Settings,
-    transport: &mut dyn Transport,
-) -> Result<Prepared, Error> {
-    let wait = &mut Wait::asleep("all ranks to find their Python", settings.timeout);
-    let lowest = transport.lowest(Group::WORLD, prepared.is_ok().into(), wait)?;
-    if lowest.code != 0 {
-        return prepared;
-    }
-    let speaks = lowest.rank == transport.rank(Group::WORLD);
-    Err(match prepared {
-        Err(error) if speaks => error,
-        _ => Error::Refused {
-            text: String::new(),
-            hint: String::new(),
-            speaks: false,
-        },
-    })
 }
 
 /// What the interpreter runs before it imports `site`: the extension module holds what was loaded,

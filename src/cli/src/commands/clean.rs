@@ -1,11 +1,11 @@
 //! `pybundle clean`: node images that nobody holds.
 
-use std::io::{self, Write};
+use std::io;
 
 use anyhow::Result;
 use pybundle_load::{Settings, image};
 
-use crate::{arguments::Clean, output::bytes};
+use crate::{arguments::Clean, output};
 
 pub(crate) fn run(options: &Clean) -> Result<()> {
     let settings = Settings::from_environment()?;
@@ -16,12 +16,7 @@ pub(crate) fn run(options: &Clean) -> Result<()> {
             (false, true) => "would be removed",
             (false, false) => "removed",
         };
-        writeln!(
-            out,
-            "{} ({}): {verdict}",
-            found.dir.display(),
-            bytes(found.bytes)
-        )?;
+        output::image(&mut out, &found, verdict)?;
     }
     Ok(())
 }

@@ -24,7 +24,7 @@ use pybundle_load::{
 
 use crate::{
     arguments::{Stage, Unstage},
-    output::bytes,
+    output::{self, bytes},
 };
 
 /// Stages a bundle; called by every rank of a job, or alone.
@@ -49,7 +49,8 @@ pub(crate) fn stage(options: &Stage) -> Result<()> {
         .map_err(Error::from)
         .and_then(|loaded| {
             let completed = complete(&loaded, &package);
-            agree(completed, &settings, transport)?;
+            let what = "all nodes to complete their images";
+            failure::agree(completed, what, &settings, transport)?;
             let said = gather(&loaded, &settings, transport)?;
             Ok((loaded, said))
         });
@@ -57,13 +58,13 @@ pub(crate) fn stage(options: &Stage) -> Result<()> {
         failure::end(&error, &settings, transport, false);
         process::exit(1)
     });
-    if let Some(places) = said {
-        say(&loaded, &places, options)?;
-    }
+    let printed = said.map_or(Ok(()), |places| say(&loaded, &places, options));
     loaded.job.leave();
+    // Whatever became of the output: the other ranks are on their way to the end of MPI.
     if transport.flavour().is_some() {
         transport.finalise()?;
     }
+    printed?;
     if options.hold {
         // Whatever ends the step; a kill leaves the image to the next run on the node.
         ends.wait()?;
@@ -76,16 +77,7 @@ pub(crate) fn stage(options: &Stage) -> Result<()> {
 
 /// The environment's settings with the command line's over them.
 fn settings(options: &Stage) -> Result<Settings, Error> {
-    let mut settings = Settings::from_environment()?;
-    if let Some(bundle) = &options.bundle {
-        settings.bundle.clone_from(bundle);
-    }
-    if settings.bundle.as_os_str().is_empty() {
-        return Err(refused(
-            "no bundle is named",
-            "name it with `--bundle FILE` or `PYBUNDLE`",
-        ));
-    }
+    let mut settings = join::settings(options.bundle.as_deref())?;
     settings.keep = !options.hold;
     settings.keep_for = options.limit;
     settings.all_files = true;
@@ -96,7 +88,7 @@ fn settings(options: &Stage) -> Result<Settings, Error> {
 /// On one rank of each node: all that a Python in the tree needs.
 fn complete(loaded: &Loaded, package: &Path) -> Result<(), Error> {
     let image = loaded.image.as_ref();
-    let image = image.ok_or_else(|| refused("this node has no image of the bundle", ""))?;
+    let image = image.ok_or_else(|| Error::refused("this node has no image of the bundle", ""))?;
     // What a node's ranks do together is done; the rest is for one of them.
     if !loaded.job.is_first() {
         return Ok(());
@@ -111,28 +103,6 @@ fn complete(loaded: &Loaded, package: &Path) -> Result<(), Error> {
         boot::hook(image, &folder)?;
     }
     Ok(())
-}
-
-/// All ranks succeed or all fail.
-fn agree(
-    completed: Result<(), Error>,
-    settings: &Settings,
-    transport: &mut dyn Transport,
-) -> Result<(), Error> {
-    let wait = &mut Wait::asleep("all nodes to complete their images", settings.timeout);
-    let lowest = transport.lowest(Group::WORLD, completed.is_ok().into(), wait)?;
-    if lowest.code != 0 {
-        return completed;
-    }
-    let speaks = lowest.rank == transport.rank(Group::WORLD);
-    match completed {
-        Err(error) if speaks => Err(error),
-        _ => Err(Error::Refused {
-            text: String::new(),
-            hint: String::new(),
-            speaks: false,
-        }),
-    }
 }
 
 /// On root: the folders of the images, each with the number of nodes that have it there.
@@ -224,14 +194,6 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-fn refused(text: &str, hint: &str) -> Error {
-    Error::Refused {
-        text: text.to_owned(),
-        hint: hint.to_owned(),
-        speaks: true,
-    }
-}
-
 /// Removes this node's staged images.
 pub(crate) fn unstage(options: &Unstage) -> Result<()> {
     let settings = Settings::from_environment()?;
@@ -251,12 +213,7 @@ pub(crate) fn unstage(options: &Unstage) -> Result<()> {
         } else {
             "removed"
         };
-        writeln!(
-            out,
-            "{} ({}): {verdict}",
-            found.dir.display(),
-            bytes(found.bytes)
-        )?;
+        output::image(&mut out, &found, verdict)?;
     }
     Ok(())
 }

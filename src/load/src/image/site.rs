@@ -97,7 +97,7 @@ impl Site {
         let lock = match Lock::try_exclusive(dir) {
             Ok(Some(lock)) if Self::is_whole(dir, identity) && !is_over(dir) => lock.share()?,
             Ok(None) => Lock::shared(dir)?,
-            // Nobody holds it, and it is not complete, or of another boot or layout.
+            // Nobody holds it, and it is not complete, past its limit, or of another boot or layout.
             Ok(Some(_)) | Err(_) => {
                 sweep::remove(dir)?;
                 return Ok(None);

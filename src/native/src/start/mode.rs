@@ -63,11 +63,7 @@ pub(super) fn agree(
         let here = lowest.rank == transport.rank(Group::WORLD);
         return Err(match refusal {
             Some(refusal) if here => refusal,
-            _ => Error::Refused {
-                text: String::new(),
-                hint: String::new(),
-                speaks: false,
-            },
+            _ => Error::of_another_rank(),
         });
     }
     Ok(if lowest.code == Opinion::Keep as i64 {

@@ -8,13 +8,7 @@ use crate::importer;
 
 /// Why the loaded bundle can't serve this process.
 pub(super) fn of(loaded: &Loaded, transport: &dyn Transport) -> Option<Error> {
-    let refused = |text, hint: &str| {
-        Some(Error::Refused {
-            text,
-            hint: hint.to_owned(),
-            speaks: true,
-        })
-    };
+    let refused = |text: String, hint: &str| Some(Error::refused(text, hint));
     // Where the node fell back, nothing of the bundle will be imported.
     let python = loaded.image.as_ref().and_then(|image| {
         Python::attach(|py| {
