@@ -74,11 +74,14 @@ impl Own {
 
     /// The path in the bundle of one of the files, by its place here with symlinks resolved.
     pub(crate) fn bundle_path(&self, real: &Path) -> Option<&[u8]> {
-        let members = [&self.executable, &self.libpython].into_iter().flatten();
-        members
-            .filter(|member| member.real == real)
-            .map(|member| member.path.as_slice())
-            .next()
+        let mut members = self.members();
+        let member = members.find(|member| member.real == real)?;
+        Some(&member.path)
+    }
+
+    /// Those that are packed.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
+        [&self.executable, &self.libpython].into_iter().flatten()
     }
 
     /// The files themselves, and the executable's usual names, where no root holds them.
@@ -87,7 +90,7 @@ impl Own {
     /// [`crate::Error::Io`].
     pub(crate) fn found(&self) -> Result<Vec<Found>> {
         let mut found = Vec::new();
-        for member in [&self.executable, &self.libpython].into_iter().flatten() {
+        for member in self.members() {
             found.push(Scanner::one(&member.real, member.path.clone())?);
         }
         if let Some(executable) = &self.executable {
@@ -115,7 +118,7 @@ impl Own {
         groups: &Groups,
         native: impl Iterator<Item = usize>,
     ) -> HashSet<usize> {
-        let members = [&self.executable, &self.libpython].into_iter().flatten();
+        let members = self.members();
         let members = members.filter_map(|member| tree.find(&member.path));
         native
             .filter(|&position| groups.stdlib[position])

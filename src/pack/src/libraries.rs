@@ -187,8 +187,7 @@ impl Shared {
 
     /// What tells the interpreter's build: the build IDs of its own files.
     pub(crate) fn builds(&self, own: &Own) -> Vec<String> {
-        let members = [&own.executable, &own.libpython].into_iter().flatten();
-        let builds = members.filter_map(|member| {
+        let builds = own.members().filter_map(|member| {
             let number = self.libraries.index_of(&member.real)?;
             self.libraries.all()[number].scan.build_id.clone()
         });

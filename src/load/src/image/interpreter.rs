@@ -1,6 +1,7 @@
 //! The packed interpreter in the tree, and what it reads before a finder serves it.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
     fs, io,
     os::unix::ffi::{OsStrExt, OsStringExt},
@@ -53,6 +54,9 @@ const ENCODINGS: &[u8] = b"encodings";
 /// All packages of which any module may be needed so early: option `-W` takes regular expressions.
 const EARLY_PACKAGES: [&[u8]; 3] = [ENCODINGS, b"collections", b"re"];
 
+/// In the image's folder: what the interpreter needs is placed.
+const STARTS: &str = "starts";
+
 /// Python takes its extension modules to be in a folder of this name.
 const DYNLOAD: &[u8] = b"lib-dynload";
 
@@ -91,26 +95,12 @@ impl Image {
                 executable = link;
             }
         }
-        for folder in &self.manifest.sys_path {
-            let row = self.index.find_folder(folder.as_bytes());
-            let Some(row) = row.filter(|&row| self.is_standard(row)) else {
-                continue;
-            };
-            for module in EARLY {
-                self.place_early(self.index.find_module(row, module))?;
-            }
-            let below = |name: &[u8]| [folder.as_bytes(), b"/", name].concat();
-            let packages = EARLY_PACKAGES.map(|name| self.index.find_folder(&below(name)));
-            for name in EARLY_PACKAGES {
-                self.place_early(self.index.find_module(row, name))?;
-            }
-            for row in 0..self.index.modules() {
-                let module = self.index.module(row);
-                let inside = module.filter(|module| packages.contains(&Some(module.folder)));
-                self.place_early(inside.map(|module| (row, module)))?;
-            }
-            let dynload = self.index.find_folder(&below(DYNLOAD));
-            self.make_folders(dynload)?;
+        // Once a node; who finds it done has nothing to write.
+        let done = self.dir().join(STARTS);
+        if !done.exists() {
+            self.place_early()?;
+            let made = fs::write(&done, b"");
+            made.map_err(|error| io_at("cannot make", &done, error))?;
         }
         Ok(Interpreter {
             executable,
@@ -118,14 +108,48 @@ impl Image {
         })
     }
 
+    /// Places what the interpreter imports by itself, with bytecode.
+    fn place_early(&self) -> Result<()> {
+        for folder in &self.manifest.sys_path {
+            let row = self.index.find_folder(folder.as_bytes());
+            let Some(row) = row.filter(|&row| self.is_standard(row)) else {
+                continue;
+            };
+            let below = |name: &[u8]| [folder.as_bytes(), b"/", name].concat();
+            let packages = EARLY_PACKAGES.map(|name| self.index.find_folder(&below(name)));
+            let is_inside = |module: &Module| packages.contains(&Some(module.folder));
+            let single = EARLY.iter().chain(&EARLY_PACKAGES);
+            let single = single.filter_map(|name| self.index.find_module(row, name));
+            let modules = self.modules().filter(|(_, module)| is_inside(module));
+            self.place_with_bytecode(single.chain(modules))?;
+            self.make_folders(self.index.find_folder(&below(DYNLOAD)))?;
+        }
+        Ok(())
+    }
+
     /// Writes the bytecode of every module that has a source, for Pythons without a finder.
     ///
     /// # Errors
     /// As [`Self::place`].
     pub fn place_all_bytecode(&self) -> Result<()> {
-        for row in 0..self.index.modules() {
-            let module = self.index.module(row);
-            self.place_early(module.map(|module| (row, module)))?;
+        self.place_with_bytecode(self.modules())
+    }
+
+    /// All modules with their rows.
+    fn modules(&self) -> impl Iterator<Item = (u32, Module)> + '_ {
+        let rows = 0..self.index.modules();
+        rows.filter_map(|row| Some((row, self.index.module(row)?)))
+    }
+
+    /// Places the sources of modules, all together, and writes the bytecode of each.
+    fn place_with_bytecode(&self, modules: impl Iterator<Item = (u32, Module)>) -> Result<()> {
+        let sources = modules.filter(|(_, module)| module.kind == ModuleKind::Source as u8);
+        let sources: Vec<_> = sources.collect();
+        let files: BTreeSet<u32> = sources.iter().map(|(_, module)| module.file).collect();
+        self.put(&Vec::from_iter(files))?;
+        for (row, module) in &sources {
+            let source = self.place_entry(module.file)?;
+            self.place_bytecode(*row, module, &source)?;
         }
         Ok(())
     }
@@ -144,23 +168,12 @@ impl Image {
         }
     }
 
-    fn place_early(&self, module: Option<(u32, Module)>) -> Result<()> {
-        let Some((row, module)) = module else {
-            return Ok(());
-        };
-        if module.kind == ModuleKind::Source as u8 {
-            let source = self.place_entry(module.file)?;
-            self.place_bytecode(row, &module, &source)?;
-        }
-        Ok(())
-    }
-
     /// Writes a module's bytecode beside its source, as a file that is not compared with it (PEP
     /// 552): the tree never changes.
     ///
     /// # Errors
     /// [`Error::Io`]; as [`Self::code`].
-    pub(crate) fn place_bytecode(&self, row: u32, module: &Module, source: &Path) -> Result<()> {
+    fn place_bytecode(&self, row: u32, module: &Module, source: &Path) -> Result<()> {
         let Some(file) = cached(&self.manifest, source) else {
             return Ok(());
         };

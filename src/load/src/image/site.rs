@@ -8,6 +8,7 @@
 //!     code  tree/                       decoded
 //!     packed                            compressed, at the bundle's own offsets, with holes
 //!     jobs/  boot/  kept                counts of each job; for children; never removed by itself
+//!     starts                            what the packed interpreter reads by itself is placed
 //! ```
 
 use std::{

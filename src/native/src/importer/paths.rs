@@ -126,7 +126,7 @@ impl State {
         Ok(())
     }
 
-    /// Forgets the finders of claimed folders that importlib has made before us.
+    /// Forgets the finders that importlib has made before us, of folders that we answer for.
     pub(crate) fn clean_cache(&self, py: Python<'_>) -> PyResult<()> {
         let cache = self.machinery.sys.bind(py).getattr("path_importer_cache")?;
         let cache = cache.cast_into::<PyDict>()?;
@@ -134,7 +134,9 @@ impl State {
             let Ok(path) = key.extract::<OsString>() else {
                 continue;
             };
-            if self.place_of(path.as_bytes()).is_some() {
+            let files = self.files.as_ref();
+            let sent = files.is_some_and(|files| files.has(path.as_bytes()));
+            if sent || self.place_of(path.as_bytes()).is_some() {
                 cache.del_item(key)?;
             }
         }

@@ -273,20 +273,10 @@ impl State {
 
     /// Answers for the folders of the program from now on.
     pub(crate) fn serve_program(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(files) = &self.files else {
-            return Ok(());
-        };
-        let sys = self.machinery.sys.bind(py);
-        // Behind the bundle's: what it answers for is its own.
-        sys.getattr("path_hooks")?
-            .call_method1("insert", (1, &self.machinery.program_finder))?;
-        let cache = sys.getattr("path_importer_cache")?;
-        let cache = cache.cast_into::<PyDict>()?;
-        for key in cache.keys() {
-            let path: Option<OsString> = key.extract().ok();
-            if path.is_some_and(|path| files.has(path.as_bytes())) {
-                cache.del_item(key)?;
-            }
+        if self.files.is_some() {
+            let hooks = self.machinery.sys.bind(py).getattr("path_hooks")?;
+            // Behind the bundle's: what it answers for is its own.
+            hooks.call_method1("insert", (1, &self.machinery.program_finder))?;
         }
         Ok(())
     }
