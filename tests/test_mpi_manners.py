@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 import time
 from collections import Counter
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from support import bundles, mpis
+from support.bundles import CLEAN
 from support.mpis import Mpi
 from support.process import run
 
@@ -189,10 +189,6 @@ CASES = {
     ),
     "all fail": Case("raise SystemExit(7)", status=7),
 }
-
-
-# What is left when nothing is: the user's lock, or not even that.
-CLEAN = ([], [f"pybundle-{os.getuid()}/lock"])
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -11,14 +10,11 @@ from pathlib import Path
 
 import pytest
 from support import built, bundles, counter
-from support.bundles import PackedRunner, Runner
+from support.bundles import CLEAN, PackedRunner, Runner
 from support.environments import W2, Environment
 from support.process import Result, clean_environment, run
 from support.programs import FORMS, SHOW, shown, write
 from support.pythons import Python
-
-# What is left on a node when nothing is: the user's lock, or not even that.
-CLEAN = ([], [f"pybundle-{os.getuid()}/lock"])
 
 STATE = """
 import json, os, site, sys, sysconfig
@@ -72,6 +68,14 @@ def packed(small: Environment, tmp_path: Path) -> PackedRunner:
     return bundles.packed_runner(small, tmp_path / "node")
 
 
+@pytest.fixture
+def each(each_python: Python, environment, tmp_path: Path) -> tuple[Environment, PackedRunner]:
+    """The small environment of every Python, and its bundle run by that Python."""
+    small = environment("small", each_python)
+    (tmp_path / "node").mkdir()
+    return small, bundles.packed_runner(small, tmp_path / "node")
+
+
 def masked(text: str, environment: Environment) -> str:
     """A text in which neither the environment's folder nor the tree's is named, nor the base's."""
     text = re.sub(r"/[^\"' ]*/pybundle-[0-9]+/[^/\"' ]+/tree", "<env>", text)
@@ -107,10 +111,8 @@ def test_standard_input_is_a_program_too(programs, small, packed):
 
 
 @pytest.mark.timeout(300)
-def test_options_mean_what_they_mean_to_python(each_python: Python, environment, tmp_path):
-    small = environment("small", each_python)
-    (tmp_path / "node").mkdir()
-    packed = bundles.packed_runner(small, tmp_path / "node")
+def test_options_mean_what_they_mean_to_python(each, tmp_path):
+    small, packed = each
     script = tmp_path / "state.py"
     script.write_text(STATE)
     (tmp_path / "extra").mkdir()
@@ -125,17 +127,15 @@ def test_options_mean_what_they_mean_to_python(each_python: Python, environment,
     assert packed.left() in CLEAN
 
 
-def test_the_standard_library_comes_from_the_bundle(each_python: Python, environment, tmp_path):
-    small = environment("small", each_python)
-    (tmp_path / "node").mkdir()
-    packed = bundles.packed_runner(small, tmp_path / "node")
+def test_the_standard_library_comes_from_the_bundle(each, tmp_path):
+    small, packed = each
     program = tmp_path / "program.py"
     program.write_text(
         f"{counter.MARK}\nmark('program')\n"
         "import asyncio, ctypes, decimal, json, sqlite3, ssl, plain, shapes.area\n"
         "print(json.__file__, plain.__file__)\n"
     )
-    base = each_python.executable.parent.parent
+    base = small.base.executable.parent.parent
     below = [small.folder, base]
     report = tmp_path / "counts.json"
     words = [*counter.command(report, below, paths=True), *packed.words(program)]
@@ -151,10 +151,8 @@ def test_the_standard_library_comes_from_the_bundle(each_python: Python, environ
         assert phase.below == [0, 0], [path for path in phase.paths if "/tree/" not in path][:20]
 
 
-def test_children_run_from_the_node_image(each_python: Python, environment, tmp_path):
-    small = environment("small", each_python)
-    (tmp_path / "node").mkdir()
-    packed = bundles.packed_runner(small, tmp_path / "node")
+def test_children_run_from_the_node_image(each, tmp_path):
+    _, packed = each
     program = tmp_path / "program.py"
     program.write_text(
         "import multiprocessing, os, subprocess, sys\n"

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 from support import bundles, pythons
+from support.bundles import CLEAN
 from support.process import Result, clean_environment
 from support.programs import FORMS, SHOW, shown, write
-
-# What is left on a node when nothing is: the user's lock, or not even that.
-CLEAN = ([], [f"pybundle-{os.getuid()}/lock"])
 
 
 @pytest.fixture(scope="module")

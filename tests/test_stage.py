@@ -190,3 +190,13 @@ def test_what_cannot_be_staged_is_said_once(stage: Stage, wheel_mpi, tmp_path):
     assert result.status != 0
     assert result.stderr.count("error:") == 1 and "absent.pybundle" in result.stderr
     assert stage.images() == []
+
+
+@pytest.mark.mpi
+def test_output_that_nobody_takes_ends_the_job(stage: Stage, wheel_mpi):
+    # Root alone prints; the others are at the end of MPI by then.
+    line = 'exec "$0" stage --bundle "$1" > /dev/full'
+    words = ["sh", "-c", line, stage.program, stage.runner.bundle]
+    result = wheel_mpi.run(2, words, env=stage.runner.variables(), timeout=60)
+    assert result.status == 1
+    assert "No space left" in result.stderr

@@ -36,6 +36,10 @@ def bundle(environment: Environment) -> Path:
     return made_once(TEST / "bundle" / name, key, make) / "env.pybundle"
 
 
+# What is left on a node when nothing is: the user's lock, or not even that.
+CLEAN = ([], [f"pybundle-{os.getuid()}/lock"])
+
+
 @dataclass(frozen=True)
 class Runner:
     """``python -m pybundle run`` with a bundle, by an interpreter that has pybundle alone."""
