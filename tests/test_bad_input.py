@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support import bundles
-from support.bundles import Runner
+from support.bundles import CLEAN, Runner
 from support.environments import Environment
 from support.mpis import Mpi
 from support.paths import ROOT
@@ -39,7 +39,7 @@ def refused(runner: Runner, mpi: Mpi | None, says: str, **options: object) -> st
     assert re.search(says, result.stderr), f"expected {says!r} in {result}"
     assert result.stderr.count("error: ") == 1, result
     assert "panicked" not in result.stderr, result
-    assert runner.left() in ([], [f"pybundle-{os.getuid()}/lock"]), runner.left()
+    assert runner.left() in CLEAN, runner.left()
     return result.stderr
 
 

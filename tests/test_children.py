@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import time
 from pathlib import Path
 
@@ -88,8 +87,7 @@ def written(tmp_path: Path, way: str) -> Path:
 def await_end(runner: bundles.Runner) -> None:
     """The last one out removes the image; it may be a child that ends after its parent."""
     end = time.monotonic() + 5
-    clean = ([], [f"pybundle-{os.getuid()}/lock"])
-    while runner.left() not in clean:
+    while runner.left() not in bundles.CLEAN:
         assert time.monotonic() < end, runner.left()
         time.sleep(0.05)
 

@@ -1,4 +1,4 @@
-"""What this clone builds: the wheel with plug-ins for both MPI wheels, and fscount."""
+"""What this clone builds: the wheel with plug-ins for both MPI wheels, fscount and slowfs."""
 
 from __future__ import annotations
 
@@ -68,8 +68,19 @@ def with_plugin(mpi: mpis.Mpi) -> mpis.Mpi:
 
 @functools.cache
 def fscount() -> Path:
-    """The counter of file operations; cargo knows whether it must be built again."""
+    """The counter of file operations."""
+    return _tool("fscount")
+
+
+@functools.cache
+def slowfs() -> Path:
+    """What shows folders as a slow file system does."""
+    return _tool("slowfs")
+
+
+def _tool(name: str) -> Path:
+    # Cargo knows whether it must be built again.
     env = dict(os.environ, CARGO_TARGET_DIR=str(TARGET))
-    words = ["cargo", "build", "--release", "--quiet", "-p", "fscount"]
+    words = ["cargo", "build", "--release", "--quiet", "-p", name]
     subprocess.run(words, cwd=ROOT, env=env, check=True, timeout=900)
-    return TARGET / "release" / "fscount"
+    return TARGET / "release" / name

@@ -1,4 +1,4 @@
-"""What `make bench` prints: packing, start and file operations of W2, beside plain Python.
+"""What `make bench` prints: packing, start, file operations and requests, beside plain Python.
 
 Times alternate between the candidates, so that what else the machine does hits all of them; medians
 and quartiles are of whole processes (interpreter start included), on a warm disk.
@@ -22,10 +22,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from support import counter, mpis
+from support import bundles, counter, mpis, shared, slow
 from support.environments import W2, Environment, environment
 from support.process import clean_environment, run
 from support.pythons import main_python
+
+PARTS = ("pack", "start", "interpreter", "count", "requests")
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=11, help="repetitions of each time")
     parser.add_argument("--ranks", type=int, default=4, help="ranks of the counted run")
+    parser.add_argument("--only", choices=PARTS, action="append", help="this part, or these")
     options = parser.parse_args()
     w2 = environment("w2", main_python())
+    parts = options.only or PARTS
     with tempfile.TemporaryDirectory(prefix="bench-", dir=_memory()) as folder:
         bundle = Path(folder) / "w2.pybundle"
-        packing(w2, bundle)
+        if "pack" in parts:
+            packing(w2, bundle)
+        else:
+            shutil.copyfile(bundles.bundle(w2), bundle)
         nodes = Path(folder) / "nodes"
         nodes.mkdir()
-        starting(w2, bundle, nodes, options.pairs)
-        counting(w2, bundle, nodes, options.ranks)
+        if "start" in parts:
+            starting(w2, bundle, nodes, options.pairs)
+        if "interpreter" in parts:
+            interpreting(w2, bundle, nodes, options.pairs)
+        if "count" in parts:
+            counting(w2, bundle, nodes, options.ranks)
+        if "requests" in parts:
+            requesting(w2, Path(folder))
     return 0
 
 
@@ -85,16 +98,41 @@ def starting(w2: Environment, bundle: Path, nodes: Path, pairs: int) -> None:
         costs["plain Python"].append(timed(plain, env))
         costs["attached"].append(timed(fresh, env))
     run([w2.pybundle, "clean"], env=env).check()
-    base = statistics.median(cost.wall for cost in costs["plain Python"])
-    base_cpu = statistics.median(cost.cpu for cost in costs["plain Python"])
     print(f"\nstart of W2, one process, {pairs} pairs   wall s (quartiles)      ratio   CPU ratio")
-    for name, found in costs.items():
-        walls = sorted(cost.wall for cost in found)
-        low, middle, high = statistics.quantiles(walls, n=4)
-        cpu = statistics.median(cost.cpu for cost in found)
-        quartiles = f"{middle:6.2f} ({low:.2f}-{high:.2f})"
-        print(f"  {name:26} {quartiles:>24} {middle / base:9.2f} {cpu / base_cpu:9.2f}")
+    table(costs, 1)
     print("  budgets: attached at most 0.65 as shipped (row 6), first start at most 1.0 (row 7)")
+
+
+def interpreting(w2: Environment, bundle: Path, nodes: Path, pairs: int) -> None:
+    """Whole-process time of an empty program: the environment's Python, and the bundle's."""
+    env = clean_environment(PYBUNDLE_NODE_DIR=str(nodes))
+    ways = {
+        "plain Python": [w2.python],
+        "python -m pybundle run": [w2.python, "-m", "pybundle", "run", "--bundle", bundle],
+        "pybundle-python": [w2.folder / "bin" / "pybundle-python", "--bundle", bundle],
+    }
+    print(
+        f"\nstart of W0, image present, {pairs} pairs   wall ms (quartiles)     ratio   CPU ratio"
+    )
+    run([*ways["pybundle-python"], "--keep", "-c", "pass"], env=env, timeout=120).check()
+    costs: dict[str, list[Cost]] = {name: [] for name in ways}
+    for _ in range(pairs):
+        for name, words in ways.items():
+            costs[name].append(timed([*words, "-c", "pass"], env))
+    run([w2.pybundle, "clean"], env=env).check()
+    table(costs, 1000)
+
+
+def table(costs: dict[str, list[Cost]], scale: float) -> None:
+    """A line for each candidate, the first one being the base of the ratios."""
+    base = next(iter(costs.values()))
+    base_wall = statistics.median(cost.wall for cost in base)
+    base_cpu = statistics.median(cost.cpu for cost in base)
+    for name, found in costs.items():
+        low, middle, high = statistics.quantiles((cost.wall for cost in found), n=4)
+        cpu = statistics.median(cost.cpu for cost in found)
+        quartiles = f"{middle * scale:6.2f} ({low * scale:.2f}-{high * scale:.2f})"
+        print(f"  {name:26} {quartiles:>24} {middle / base_wall:9.2f} {cpu / base_cpu:9.2f}")
 
 
 def counting(w2: Environment, bundle: Path, nodes: Path, ranks: int) -> None:
@@ -113,6 +151,34 @@ def counting(w2: Environment, bundle: Path, nodes: Path, ranks: int) -> None:
         calls = sorted(sum(phase.calls.values()) for phase in phases)
         print(f"  {name:22} {below[0]:9,}-{below[-1]:<9,} {calls[0]:9,}-{calls[-1]:<9,}")
     print("  budgets: 0 operations (row 1); a seventh of the system calls (row 4)")
+
+
+def requesting(w2: Environment, folder: Path) -> None:
+    """Requests of whole jobs at a metadata server, all files but MPI's on its file system."""
+    ranks = (1, 2, 4, 8, 16)
+    print("\nrequests of W2's job at a metadata server   " + "".join(f"{n:>8}" for n in ranks))
+    try:
+        slow.check()
+    except slow.Unavailable as missing:
+        print(f"  (not measured: {missing})")
+        return
+    for name in mpis.WHEELS:
+        (folder / name).mkdir()
+        site = shared.site(w2, folder / name, mpis.find(name))
+        for way, what in shared.WAYS.items():
+            if way == "staged packed":
+                site.stage()
+            asked = [site.start(way, count, timeout=600) for count in ranks]
+            for each in asked:
+                each.result.check()
+            for kind, folders in (("", site.shared), (", ours", [site.own])):
+                found = [each.requests(*folders) for each in asked]
+                if not kind or any(found):
+                    print(f"  {f'{name}: {what}{kind}':42}" + "".join(f"{n:8,}" for n in found))
+    print(
+        "  budgets: pybundle-python and staged at most 20, ours at most 8 a node (row 2); a process"
+    )
+    print("  stands for a node whose client caches everything")
 
 
 def timed(words: Sequence[object], env: dict[str, str]) -> Cost:
