@@ -81,30 +81,43 @@ pub fn agree<T>(
         .unwrap_or_else(Error::of_another_rank))
 }
 
+/// What every rank of a job would say alike: rank 0 does.
+pub fn once(say: impl FnOnce()) {
+    let launcher = Launcher::detect();
+    if launcher.as_ref().and_then(Launcher::rank).unwrap_or(0) == 0 {
+        say();
+    } else {
+        // A launcher ends the job when the first rank has left: let rank 0 speak before.
+        thread::sleep(TURN);
+    }
+}
+
 /// The end of a start before the ranks could talk: each one says what it knows, except that of
 /// several in a job that fail alike the first is enough.
 pub fn alone(error: &Error) {
     let launcher = Launcher::detect();
     let rank = launcher.as_ref().and_then(Launcher::rank);
-    // All ranks of a job start from the same files: what rank 0 lacks, the others lack too.
+    // All ranks of a job start from the same files, the same command line and variables: what rank 0
+    // lacks, the others lack too.
     let alike = matches!(
         error,
-        Error::Transport(
-            transport::Error::NoPlugin { .. }
-                | transport::Error::Singletons { .. }
-                | transport::Error::Open { .. }
-                | transport::Error::NotPlugin { .. }
-                | transport::Error::Version { .. }
-                | transport::Error::TwoLibraries { .. }
-        )
+        Error::Refused { .. }
+            | Error::Load(crate::Error::Setting { .. })
+            | Error::Transport(
+                transport::Error::NoPlugin { .. }
+                    | transport::Error::Singletons { .. }
+                    | transport::Error::Open { .. }
+                    | transport::Error::NotPlugin { .. }
+                    | transport::Error::Version { .. }
+                    | transport::Error::TwoLibraries { .. }
+            )
     );
-    if alike && rank.unwrap_or(0) != 0 {
-        // A launcher ends the job when the first rank has left: let rank 0 speak before.
-        thread::sleep(TURN);
-    }
-    if !alike || rank.unwrap_or(0) == 0 {
-        let size = launcher.as_ref().and_then(Launcher::size);
-        print(error, None, rank.unwrap_or(0), size.unwrap_or(1));
+    let size = launcher.as_ref().and_then(Launcher::size);
+    let say = || print(error, None, rank.unwrap_or(0), size.unwrap_or(1));
+    if alike {
+        once(say);
+    } else {
+        say();
     }
     // MPI, where it runs in this process, is ended like any other program's.
     let _ = transport::plugin::finalise_now();

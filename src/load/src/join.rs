@@ -9,11 +9,14 @@ use crate::{
     Settings,
     environment::MpiMode,
     failure::Error,
+    image::boot,
     launch::Launch,
+    package,
     transport::{Group, Launcher, Local, Transport, Wait, World, choice, mapped, plugin::Plugin},
 };
 
-/// The environment's settings with `bundle` over them, for programs that need one by name.
+/// The environment's settings with `bundle` over them, for programs that need one. A program that
+/// `stage` has put into an image knows the bundle of that image.
 ///
 /// # Errors
 /// [`Error::Load`] for a variable that means nothing, [`Error::Refused`] if no bundle is named.
@@ -21,6 +24,11 @@ pub fn settings(bundle: Option<&Path>) -> Result<Settings, Error> {
     let mut settings = Settings::from_environment()?;
     if let Some(bundle) = bundle {
         bundle.clone_into(&mut settings.bundle);
+    }
+    if settings.bundle.as_os_str().is_empty() {
+        let staged = package::folder().ok();
+        let staged = staged.and_then(|package| boot::bundle_of(&package.folder));
+        settings.bundle = staged.unwrap_or_default();
     }
     if settings.bundle.as_os_str().is_empty() {
         return Err(Error::refused(

@@ -1,4 +1,4 @@
-//! Where the rest of the installation lies: the extension module and the plug-ins.
+//! Where the rest of the installation lies: the extension module, the plug-ins, the programs.
 
 use std::{
     fs,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::failure::Error;
 
-/// The folder of the Python package.
+/// The Python package, and what belongs to it.
 #[derive(Debug)]
 pub struct Package {
     /// Where it lies.
@@ -26,8 +26,7 @@ const NATIVE: &str = "_native.abi3.so";
 /// [`Error::Refused`] where there is none.
 pub fn folder() -> Result<Package, Error> {
     let program = std::env::current_exe()?;
-    let own = program.parent().unwrap_or(Path::new("/"));
-    let top = own.join("..");
+    let top = program.ancestors().nth(2).unwrap_or(Path::new("/"));
     if let Some(package) = package(top.join("pybundle")) {
         return Ok(package);
     }
@@ -40,6 +39,14 @@ pub fn folder() -> Result<Package, Error> {
             "keep the folder `pybundle` of the installation beside the program's `bin`",
         )
     })
+}
+
+/// A program of the installation that lies beside this one.
+///
+/// # Errors
+/// What the system says about this one.
+pub fn program(name: &str) -> std::io::Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name(name))
 }
 
 fn package(folder: PathBuf) -> Option<Package> {

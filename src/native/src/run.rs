@@ -8,14 +8,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pybundle_load::{Settings, launch::Launch};
+use pybundle_load::{Settings, failure, image::boot, launch::Launch};
 use pyo3::{
     exceptions::{PySystemExit, PyValueError},
     prelude::*,
 };
 
 use crate::{
-    exit,
+    exit, package,
     start::{self, Runner},
 };
 pub(crate) use arguments::Program;
@@ -40,14 +40,14 @@ pub(crate) fn run(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<()> {
         }
         Err(mistake) => {
             let usage = arguments::USAGE.lines().next().unwrap_or_default();
-            eprintln!("error: {mistake}\n{usage}");
+            py.detach(|| failure::once(|| eprintln!("error: {mistake}\n{usage}")));
             return Err(PySystemExit::new_err(2));
         }
     };
     let settings = match settings(py, options) {
         Ok(settings) => settings,
         Err(error) => {
-            eprintln!("error: {error}");
+            py.detach(|| failure::alone(&error.into()));
             return Err(PySystemExit::new_err(1));
         }
     };
@@ -76,7 +76,11 @@ fn settings(py: Python<'_>, options: Options) -> Result<Settings, pybundle_load:
         settings.bundle = bundle;
     }
     if settings.bundle.as_os_str().is_empty() {
-        settings.bundle = bundle_beside(py).unwrap_or_default();
+        let staged = package::folder().and_then(|folder| boot::bundle_of(&folder));
+        settings.bundle = match staged {
+            Some(bundle) => bundle,
+            None => bundle_beside(py).unwrap_or_default(),
+        };
     }
     if Launch::has_ancestor() {
         // The variable meant the run that this one is a child of.

@@ -46,7 +46,7 @@ fn main() {
         Ok(arguments) => arguments,
         Err(mistake) => {
             let usage = arguments::USAGE.lines().next().unwrap_or_default();
-            say(&format!("error: {mistake}\n{usage}\n"));
+            failure::once(|| say(&format!("error: {mistake}\n{usage}\n")));
             process::exit(2);
         }
     };

@@ -27,6 +27,9 @@ use crate::{
     output::{self, bytes},
 };
 
+/// The program that starts the packed Python.
+const PYTHON: &str = "pybundle-python";
+
 /// Stages a bundle; called by every rank of a job, or alone.
 pub(crate) fn stage(options: &Stage) -> Result<()> {
     let ends = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
@@ -99,6 +102,7 @@ fn complete(loaded: &Loaded, package: &Path) -> Result<(), Error> {
     }
     image.place_all_bytecode()?;
     let folder = boot::make(image, Some(package), &python.cache_tag)?;
+    boot::complete(&folder, package, &package::program(PYTHON)?)?;
     if python.executable.is_some() {
         boot::hook(image, &folder)?;
     }
@@ -147,6 +151,9 @@ fn say(loaded: &Loaded, places: &BTreeMap<PathBuf, usize>, options: &Stage) -> R
         )?;
     }
     writeln!(out, "# {}", lasting(image, options))?;
+    if !options.hold {
+        writeln!(out, "# {}", reach(image))?;
+    }
     if !image.is_executable() {
         writeln!(
             out,
@@ -159,11 +166,9 @@ fn say(loaded: &Loaded, places: &BTreeMap<PathBuf, usize>, options: &Stage) -> R
             link if link.exists() => tree.join("bin"),
             _ => tree.join(bin.parent().unwrap_or(&bin)),
         };
-        writeln!(
-            out,
-            "export PATH={}:\"$PATH\"",
-            quoted(&bin.to_string_lossy())
-        )?;
+        let folders = [boot::programs(image), bin];
+        let folders = folders.map(|folder| quoted(&folder.to_string_lossy()));
+        writeln!(out, "export PATH={}:\"$PATH\"", folders.join(":"))?;
     } else {
         writeln!(
             out,
@@ -175,17 +180,25 @@ fn say(loaded: &Loaded, places: &BTreeMap<PathBuf, usize>, options: &Stage) -> R
 
 /// How long the images stay, in words.
 fn lasting(image: &Image, options: &Stage) -> String {
-    let private = "jobs with a private /dev/shm or /tmp see none but their own";
     match (options.hold, options.limit) {
         (true, _) => "until this step ends".to_owned(),
-        (false, Some(limit)) => format!("for {} s; {private}", limit.as_secs()),
+        (false, Some(limit)) => format!("for {} s", limit.as_secs()),
         (false, None) => {
             let node = image.dir().parent().unwrap_or(image.dir());
             format!(
-                "until `pybundle unstage` or `pybundle clean` ({}); {private}",
+                "until `pybundle unstage` or `pybundle clean` ({})",
                 node.display()
             )
         }
+    }
+}
+
+/// Who finds the images, in words.
+fn reach(image: &Image) -> &'static str {
+    match image.is_private() {
+        Some(true) => "for the steps of this job: it has a file system of its own there",
+        Some(false) => "for this job and your later ones on these nodes",
+        None => "for your later jobs too, unless each has a file system of its own there",
     }
 }
 

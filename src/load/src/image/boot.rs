@@ -1,5 +1,5 @@
 //! The folder of the node image from which other Pythons attach: the package `pybundle` and a
-//! `sitecustomize`.
+//! `sitecustomize`; where the image was staged, `pybundle-python` too.
 
 use std::{
     fs::{self, File},
@@ -11,7 +11,13 @@ use std::{
 use nix::fcntl::{Flock, FlockArg};
 use pybundle_bundle::limits;
 
-use super::Image;
+use super::{Image, site};
+
+/// In the image's folder.
+const BOOT: &str = "boot";
+
+/// In that folder.
+const BIN: &str = "bin";
 
 /// Sorted before the files of packages.
 const HOOK: &str = "!pybundle.pth";
@@ -42,7 +48,7 @@ const PACKAGE: [(&str, &str); 6] = package![
 /// What the file system says.
 pub fn make(image: &Image, package: Option<&Path>, cache_tag: &str) -> io::Result<PathBuf> {
     let (executable, image) = (image.is_executable(), image.dir());
-    let boot = image.join("boot");
+    let boot = image.join(BOOT);
     if boot.is_dir() {
         return Ok(boot);
     }
@@ -62,6 +68,49 @@ pub fn make(image: &Image, package: Option<&Path>, cache_tag: &str) -> io::Resul
     }
     drop(lock);
     Ok(boot)
+}
+
+/// Lets whole jobs start from `IMAGE/boot`, which [`make`] has made: the plug-ins of `package` are
+/// copied instead of linked, and `program`, which starts such jobs, is in [`programs`].
+///
+/// # Errors
+/// What the file system says.
+pub fn complete(boot: &Path, package: &Path, program: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(package)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(b"_mpi_") && entry.path().is_file() {
+            replace(
+                &entry.path(),
+                &boot.join("pybundle").join(entry.file_name()),
+            )?;
+        }
+    }
+    let bin = boot.join(BIN);
+    fs::create_dir_all(&bin)?;
+    let name = program.file_name().unwrap_or_default();
+    replace(program, &bin.join(name))
+}
+
+/// Where [`complete`] puts the program.
+pub fn programs(image: &Image) -> PathBuf {
+    image.dir().join(BOOT).join(BIN)
+}
+
+/// Copies a file to where others may be reading what it was.
+fn replace(file: &Path, to: &Path) -> io::Result<()> {
+    let mut new = to.to_owned().into_os_string();
+    new.push(format!(".{}", std::process::id()));
+    fs::copy(file, &new)?;
+    fs::rename(&new, to)
+}
+
+/// The bundle of the image in which a package lies that [`make`] put there.
+pub fn bundle_of(package: &Path) -> Option<PathBuf> {
+    let boot = package.parent()?;
+    let image = boot.parent()?;
+    (boot.file_name()? == BOOT)
+        .then(|| site::source(image).ok())
+        .flatten()
 }
 
 /// Lets the packed Python find the node image whoever starts it: a `.pth` line, before those of

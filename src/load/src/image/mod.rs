@@ -10,6 +10,7 @@
 //! | `work` | entries into place: claimed, read, verified, decoded |
 //! | [`boot`] | how other Pythons of the node find the image |
 //! | `interpreter` | the packed Python: what it reads before a finder serves it |
+//! | `mounts` | who else sees it |
 //! | `code`, `tree` | where they go: the code segment, the tree |
 
 pub mod boot;
@@ -17,6 +18,7 @@ pub(crate) mod claims;
 pub(crate) mod code;
 mod interpreter;
 pub(crate) mod lock;
+mod mounts;
 pub(crate) mod place;
 pub(crate) mod segment;
 pub(crate) mod site;
@@ -129,6 +131,12 @@ impl Image {
     /// May libraries be loaded from the tree? Not where its file system is mounted `noexec`.
     pub fn is_executable(&self) -> bool {
         self.executable
+    }
+
+    /// Is the image out of reach of the user's other jobs on this node, by mounts of this job's own?
+    /// `None` where it can't be told.
+    pub fn is_private(&self) -> Option<bool> {
+        mounts::is_private(self.dir())
     }
 
     /// The folder that stands for the environment.

@@ -169,13 +169,7 @@ impl Site {
 
     /// The bundle's path.
     pub(crate) fn source(&self) -> Result<PathBuf> {
-        let path = self.dir.join(SOURCE);
-        let source: Source =
-            serde_json::from_slice(&fs_err::read(&path)?).map_err(|error| Error::Image {
-                path,
-                why: error.to_string(),
-            })?;
-        Ok(OsString::from_vec(source.bundle).into())
+        source(&self.dir)
     }
 
     /// Writes index and manifest and makes room for the code, unless another job has done so.
@@ -244,6 +238,17 @@ impl Drop for Site {
     fn drop(&mut self) {
         self.leave();
     }
+}
+
+/// The path of the bundle that the image at `dir` was made from.
+pub(super) fn source(dir: &Path) -> Result<PathBuf> {
+    let path = dir.join(SOURCE);
+    let source: Source =
+        serde_json::from_slice(&fs_err::read(&path)?).map_err(|error| Error::Image {
+            path,
+            why: error.to_string(),
+        })?;
+    Ok(OsString::from_vec(source.bundle).into())
 }
 
 /// Is it to stay when nobody holds it? Not beyond the limit that was set for it.

@@ -1,0 +1,101 @@
+//! Who else sees a folder: the mounts of this process beside those of the node's first one.
+//!
+//! A batch system may give every job a `/dev/shm` and `/tmp` of its own, by a mount namespace
+//! (Slurm's `job_container/tmpfs`). What is left there is gone with the job. proc(5) has the layout
+//! of `mountinfo`.
+
+use std::{
+    ffi::OsString,
+    fs,
+    os::unix::ffi::OsStringExt,
+    path::{Path, PathBuf},
+};
+
+/// A mounted file system, as far as it matters where a path leads: device, root in it, and where.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    device: String,
+    root: PathBuf,
+    place: PathBuf,
+}
+
+/// Does a folder lie on a file system that the node's other jobs don't see there? `None` where it
+/// can't be told.
+pub(super) fn is_private(folder: &Path) -> Option<bool> {
+    let read = |process: &str| fs::read(format!("/proc/{process}/mountinfo")).ok();
+    let (own, first) = (read("self")?, read("1")?);
+    Some(under(&own, folder)? != under(&first, folder)?)
+}
+
+/// The mount that a path leads to.
+fn under(mounts: &[u8], folder: &Path) -> Option<Mount> {
+    let all = mounts.split(|&byte| byte == b'\n').filter_map(parse);
+    let above = all.filter(|mount| folder.starts_with(&mount.place));
+    // Of several at one place the last is on top.
+    above.max_by_key(|mount| mount.place.components().count())
+}
+
+fn parse(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|&byte| byte == b' ').skip(2);
+    let device = String::from_utf8(fields.next()?.to_vec()).ok()?;
+    let (root, place) = (unescaped(fields.next()?), unescaped(fields.next()?));
+    Some(Mount {
+        device,
+        root,
+        place,
+    })
+}
+
+/// Blanks and backslashes are written as a backslash and three octal digits.
+fn unescaped(field: &[u8]) -> PathBuf {
+    let mut path = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [byte, tail @ ..] = rest {
+        let code = (*byte == b'\\').then(|| tail.get(..3)).flatten();
+        let code = code.and_then(|digits| std::str::from_utf8(digits).ok());
+        if let Some(escaped) = code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            path.push(escaped);
+            rest = &tail[3..];
+        } else {
+            path.push(*byte);
+            rest = tail;
+        }
+    }
+    OsString::from_vec(path).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: &[u8] = b"\
+22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
+23 22 0:21 / /dev/shm rw,nosuid shared:3 - tmpfs tmpfs rw
+24 22 8:2 / /tmp rw - ext4 /dev/sda2 rw
+";
+
+    #[test]
+    fn the_topmost_mount_above_a_folder_is_found() {
+        let place = |mounts: &[u8], folder: &str| under(mounts, Path::new(folder)).unwrap().place;
+        assert_eq!(place(NODE, "/dev/shm/pybundle-7"), Path::new("/dev/shm"));
+        assert_eq!(place(NODE, "/dev/shmx"), Path::new("/"));
+        let over = [NODE, b"30 23 0:44 / /dev/shm rw - tmpfs tmpfs rw\n"].concat();
+        assert_eq!(under(&over, Path::new("/dev/shm")).unwrap().device, "0:44");
+        let blank = [NODE, b"31 22 0:45 / /local\\040disk\\134a rw - xfs x rw\n"].concat();
+        assert_eq!(
+            place(&blank, "/local disk\\a/b"),
+            Path::new("/local disk\\a")
+        );
+        assert!(under(b"", Path::new("/tmp")).is_none());
+        assert!(under(b"22 1 8:1", Path::new("/tmp")).is_none());
+    }
+
+    #[test]
+    fn a_jobs_own_folder_of_the_same_disk_is_another_mount() {
+        let job = String::from_utf8_lossy(NODE).replace("24 22 8:2 / /tmp", "24 22 8:2 /job7 /tmp");
+        let folder = Path::new("/tmp/x");
+        assert_ne!(under(job.as_bytes(), folder), under(NODE, folder));
+        let shm = Path::new("/dev/shm");
+        assert_eq!(under(job.as_bytes(), shm), under(NODE, shm));
+    }
+}
