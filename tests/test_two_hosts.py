@@ -39,7 +39,9 @@ def incompressible(small: Environment, tmp_path_factory: pytest.TempPathFactory)
     return folder / "env"
 
 
+@pytest.mark.parametrize("way", ["run", "packed"])
 def test_one_transfer_and_one_open(
+    way: str,
     two: hosts.Hosts,
     wheel_mpi: Mpi,
     incompressible: Path,
@@ -52,8 +54,12 @@ def test_one_transfer_and_one_open(
     program.write_text(PROGRAM)
     before = {name: two.received(name) for name in two.names}
     receipt = tmp_path / "receipt.json"
-    words = ["-m", "pybundle", "run", "--bundle", bundle, "--receipt", receipt, program]
-    launch = two.mpiexec(wheel_mpi, 2, [runner.python, *words])
+    words: list[object] = ["--bundle", bundle, "--receipt", receipt, program]
+    if way == "run":
+        words = [runner.python, "-m", "pybundle", "run", *words]
+    else:
+        words = [runner.python.with_name("pybundle-python"), *words]
+    launch = two.mpiexec(wheel_mpi, 2, words)
     report = tmp_path / "counts.json"
     counted = [*counter.command(report, [bundle]), *launch]
     result = run(counted, env=wheel_mpi.environment(), timeout=120).check()

@@ -138,6 +138,14 @@ pub(crate) fn attach_to(py: Python<'_>, dir: &Path, settings: &Settings) -> PyRe
             return Ok(false);
         }
     };
+    // What runs from the tree has no standard library but the packed one.
+    let prefix: OsString = py.import("sys")?.getattr("prefix")?.extract()?;
+    if prefix == image.tree()
+        && let Err(error) = importer::check_build(py, image.manifest())
+    {
+        eprintln!("error: {}", error.value(py));
+        exit::fail_at_once(1);
+    }
     let job = env::var(JOB)
         .ok()
         .filter(|_| env::var_os(IMAGE).is_some_and(|known| known == dir))

@@ -246,6 +246,7 @@ fn install(
     facts.program_files = shared.report;
     if let Some(image) = image {
         let own = if in_tree {
+            importer::check_build(py, &manifest)?;
             children::Environment::in_tree(&image)
         } else {
             children::Environment::of(py)?

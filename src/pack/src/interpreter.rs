@@ -79,6 +79,13 @@ impl Own {
         Some(&member.path)
     }
 
+    /// Is this path in the bundle the executable's? Its library is the packed one, whatever other
+    /// Python's libraries a job's environment leads to.
+    pub(crate) fn is_executable(&self, path: &[u8]) -> bool {
+        let executable = self.executable.as_ref();
+        executable.is_some_and(|member| member.path == path)
+    }
+
     /// Those that are packed.
     pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
         [&self.executable, &self.libpython].into_iter().flatten()

@@ -187,6 +187,14 @@ fn prepare(loaded: &Loaded) -> Result<Prepared, Error> {
         )
     };
     let library = interpreter.libpython.ok_or_else(missing)?;
+    if !library.exists() {
+        let text = format!(
+            "libpython is gone from the node image: `{}`",
+            library.display()
+        );
+        let hint = "remove the image with `pybundle unstage`, or `pybundle clean`";
+        return Err(Error::refused(text, hint));
+    }
     let python = Libpython::open(&library).map_err(|reason| {
         let text = format!(
             "the bundle's Python can't be loaded: {reason}: `{}`",

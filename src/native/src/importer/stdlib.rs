@@ -1,7 +1,7 @@
 //! Whose standard library serves: the packed one fits the build of Python that it is of, no other.
 
 use pybundle_bundle::Manifest;
-use pyo3::prelude::*;
+use pyo3::{exceptions::PyImportError, prelude::*};
 
 use super::{build, claims, paths::Standard};
 
@@ -53,6 +53,21 @@ impl Stdlib {
                 )
             }
         }
+    }
+}
+
+/// Is a Python that has no standard library but the packed one the build that it is of?
+///
+/// # Errors
+/// `ImportError` that says how they differ, and what to do.
+pub(crate) fn check_build(py: Python<'_>, manifest: &Manifest) -> PyResult<()> {
+    match Stdlib::of(py, manifest, &Standard::new(py))? {
+        Stdlib::OtherBuild(difference) => Err(PyImportError::new_err(format!(
+            "another build of Python runs in the place of the packed one: {difference}; \
+             `LD_LIBRARY_PATH` or `LD_PRELOAD` leads to another libpython, or the node image was \
+             changed: `pybundle unstage` removes it"
+        ))),
+        Stdlib::Packed | Stdlib::NotPacked => Ok(()),
     }
 }
 

@@ -24,11 +24,12 @@ use crate::roots::relative;
 /// Bytes of an entry of the dynamic section: its tag and its value.
 const ENTRY: usize = 16;
 
-/// Rewrites RPATH and RUNPATH of the ELF file `bytes`, which lies at `file` below `prefix`.
+/// Rewrites RPATH and RUNPATH of the ELF file `bytes`, which lies at `file` below `prefix`. With
+/// `first`, what it names is then searched before `LD_LIBRARY_PATH`: a RUNPATH becomes an RPATH.
 ///
 /// True unless a folder of the prefix had to stay as it was: there is no room for the new text, or
 /// something else uses the old one. What isn't ELF is left alone.
-pub(crate) fn relocate(bytes: &mut [u8], file: &Path, prefix: &Path) -> bool {
+pub(crate) fn relocate(bytes: &mut [u8], file: &Path, prefix: &Path, first: bool) -> bool {
     let Some(Section {
         start,
         entries,
@@ -51,7 +52,7 @@ pub(crate) fn relocate(bytes: &mut [u8], file: &Path, prefix: &Path) -> bool {
         if text.is_empty() {
             continue;
         }
-        kept.push((tag, value));
+        kept.push((if first { DT_RPATH } else { tag }, value));
         if text == path.text {
             continue;
         }
@@ -201,11 +202,16 @@ mod tests {
     fn damaged_files_are_left_alone() {
         let mut bytes = std::fs::read("/proc/self/exe").unwrap();
         let whole = bytes.clone();
-        assert!(relocate(&mut bytes, Path::new("bin/x"), Path::new("/p")));
+        assert!(relocate(
+            &mut bytes,
+            Path::new("bin/x"),
+            Path::new("/p"),
+            false
+        ));
         assert_eq!(bytes.len(), whole.len());
         for end in (0..512).chain((0..64).map(|part| whole.len() / 64 * part)) {
             let mut part = whole[..end].to_vec();
-            let _ = relocate(&mut part, Path::new("bin/x"), Path::new("/p"));
+            let _ = relocate(&mut part, Path::new("bin/x"), Path::new("/p"), true);
         }
     }
 }
