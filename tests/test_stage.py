@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -91,6 +92,35 @@ def test_the_staged_python_is_complete(each_python: Python, environment, tmp_pat
     assert stage.images() == []
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_prefix_that_was_moved_is_staged_whole(runner: Environment, python: Python, tmp_path):
+    # As conda's and a module's: Python and packages in one prefix, not where it was built for. What
+    # its executable names is another folder, with a library that is not to be read.
+    base, lib = python.executable.parent.parent, f"lib/python{python.minor}"
+    moved = tmp_path / "moved"
+    skip = shutil.ignore_patterns("test", "site-packages", "idlelib", "config-*", "ensurepip")
+    shutil.copytree(base / lib, moved / lib, ignore=skip, symlinks=True)
+    (moved / "bin").mkdir()
+    shutil.copy(python.executable, moved / "bin" / "python3")
+    for library in base.glob("lib/libpython3*.so*"):
+        shutil.copy(library, moved / "lib", follow_symlinks=False)
+    site = moved / lib / "site-packages"
+    site.mkdir()
+    (site / "plain.py").write_text("NAME = __name__\n")
+    bundle = tmp_path / "moved.pybundle"
+    run([runner.pybundle, "pack", moved, "--level", "1", "-o", bundle], timeout=120).check()
+    (tmp_path / "node").mkdir()
+    stage = Stage(Runner(bundle, runner.python, tmp_path / "node"))
+    staged = stage.stage()
+    line = f"{WHERE}; print({{line.split()[-1] for line in open('/proc/self/maps')}})"
+    tree = re.search(r"'([^']*/tree/bin)'", staged.stdout)
+    assert tree is not None
+    found = run([Path(tree[1]) / "python3", "-c", line], env=clean_environment()).check()
+    assert found.stdout.startswith("SourceLoader SourceLoader ")
+    assert str(base) not in found.stdout
+
+
 def test_later_starts_touch_nothing_else(stage: Stage, small: Environment, tmp_path):
     python = python_of(stage.stage())
     program = tmp_path / "program.py"
@@ -147,7 +177,7 @@ def test_images_past_their_limit_are_swept(stage: Stage, environment, python, tm
     stage.stage("--limit", "5s")
     (before,) = stage.images()
     other = bundles.runner(environment("tested", python), stage.runner.node_dir)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     # Whatever else runs on the node removes it, once its time is over.
     while before in stage.images() and time.monotonic() < deadline:
         other.run("-c", "pass").check()

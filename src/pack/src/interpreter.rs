@@ -79,11 +79,15 @@ impl Own {
         Some(&member.path)
     }
 
-    /// Is this path in the bundle the executable's? Its library is the packed one, whatever other
-    /// Python's libraries a job's environment leads to.
-    pub(crate) fn is_executable(&self, path: &[u8]) -> bool {
+    /// Where the executable, if this path in the bundle is its, is to look for its library first:
+    /// wherever it was built for, whatever Python's libraries a job's environment leads to.
+    pub(crate) fn library_folder(&self, path: &[u8]) -> Option<String> {
         let executable = self.executable.as_ref();
-        executable.is_some_and(|member| member.path == path)
+        let executable = executable.filter(|member| member.path == path)?;
+        let folder = pybundle_bundle::name::split(&self.libpython.as_ref()?.path).0;
+        let way = relative(&executable.path, folder);
+        let way = String::from_utf8(way).ok()?;
+        Some(format!("$ORIGIN/{way}"))
     }
 
     /// Those that are packed.

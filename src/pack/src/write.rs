@@ -47,12 +47,8 @@ impl Content<'_> {
         let mut bytes = content::read(found)?;
         if self.relocated.contains(&position)
             && let Some((file, prefix)) = self.own.place(&found.source)
-            && !relocate(
-                &mut bytes,
-                file,
-                prefix,
-                self.own.is_executable(&found.path),
-            )
+            && let first = self.own.library_folder(&found.path)
+            && !relocate(&mut bytes, file, prefix, first.as_deref())
         {
             let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
             stuck.insert(position);

@@ -24,12 +24,13 @@ use crate::roots::relative;
 /// Bytes of an entry of the dynamic section: its tag and its value.
 const ENTRY: usize = 16;
 
-/// Rewrites RPATH and RUNPATH of the ELF file `bytes`, which lies at `file` below `prefix`. With
-/// `first`, what it names is then searched before `LD_LIBRARY_PATH`: a RUNPATH becomes an RPATH.
+/// Rewrites RPATH and RUNPATH of the ELF file `bytes`, which lies at `file` below `prefix`. The one
+/// that the file has names `first` too, if given and if there is room, and is then searched before
+/// `LD_LIBRARY_PATH`: a RUNPATH becomes an RPATH.
 ///
 /// True unless a folder of the prefix had to stay as it was: there is no room for the new text, or
 /// something else uses the old one. What isn't ELF is left alone.
-pub(crate) fn relocate(bytes: &mut [u8], file: &Path, prefix: &Path, first: bool) -> bool {
+pub(crate) fn relocate(bytes: &mut [u8], file: &Path, prefix: &Path, first: Option<&str>) -> bool {
     let Some(Section {
         start,
         entries,
@@ -48,11 +49,26 @@ pub(crate) fn relocate(bytes: &mut [u8], file: &Path, prefix: &Path, first: bool
             kept.push((tag, value));
             continue;
         };
-        let text = folders(&path.text, file, prefix);
+        let mut text = folders(&path.text, file, prefix);
+        if let Some(first) = first.filter(|first| first.len() <= path.text.len()) {
+            let rest = text
+                .split(':')
+                .filter(|folder| !folder.is_empty() && *folder != first);
+            let all = [first]
+                .into_iter()
+                .chain(rest)
+                .collect::<Vec<_>>()
+                .join(":");
+            text = if all.len() <= path.text.len() {
+                all
+            } else {
+                first.to_owned()
+            };
+        }
         if text.is_empty() {
             continue;
         }
-        kept.push((if first { DT_RPATH } else { tag }, value));
+        kept.push((if first.is_some() { DT_RPATH } else { tag }, value));
         if text == path.text {
             continue;
         }
@@ -206,12 +222,17 @@ mod tests {
             &mut bytes,
             Path::new("bin/x"),
             Path::new("/p"),
-            false
+            None
         ));
         assert_eq!(bytes.len(), whole.len());
         for end in (0..512).chain((0..64).map(|part| whole.len() / 64 * part)) {
             let mut part = whole[..end].to_vec();
-            let _ = relocate(&mut part, Path::new("bin/x"), Path::new("/p"), true);
+            let _ = relocate(
+                &mut part,
+                Path::new("bin/x"),
+                Path::new("/p"),
+                Some("$ORIGIN"),
+            );
         }
     }
 }
