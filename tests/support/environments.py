@@ -4,6 +4,7 @@
 ``varied`` small and what tests/data/varied has for the comparison with plain imports
 ``core``   numpy h5py mpi4py pyyaml requests, about 100 MB, for any Python
 ``w2``     core and scipy pandas matplotlib scikit-learn, about 500 MB, for the main Python
+``w3``     w2 and numba xarray sympy networkx, about 800 MB: for measuring
 ``tested`` numpy networkx jinja2 and what runs their own tests, about 130 MB
 ``packages`` more than two hundred distributions, about 1.2 GB, from tests/data/packages
 ``runner`` nothing
@@ -21,6 +22,7 @@ from .paths import ROOT, TEST, digest, files_digest, locked, made_once
 from .pythons import Python
 
 CORE = ("numpy", "h5py", "mpi4py", "pyyaml", "requests")
+W2_PACKAGES = (*CORE, "scipy", "pandas", "matplotlib", "scikit-learn")
 
 
 def listed(name: str) -> tuple[str, ...]:
@@ -32,12 +34,15 @@ def listed(name: str) -> tuple[str, ...]:
 PACKAGES: dict[str, tuple[str, ...]] = {
     "runner": (),
     "core": CORE,
-    "w2": (*CORE, "scipy", "pandas", "matplotlib", "scikit-learn"),
+    "w2": W2_PACKAGES,
+    "w3": (*W2_PACKAGES, "numba", "xarray", "sympy", "networkx"),
     "tested": ("numpy", "networkx", "jinja2", "pytest", "hypothesis"),
     "packages": (*listed("most-downloaded"), *listed("scientific")),
 }
-# The imports of the workload W2, and how many environments of this size there may be at most: one.
+# The imports of the workloads.
 W2 = "import numpy, scipy.stats, pandas, matplotlib.pyplot"
+W3 = f"{W2}, sklearn.ensemble, numba, xarray, sympy, networkx"
+WORKLOADS = {"W1": "import numpy", "W2": W2, "W3": W3, "W4": "import sympy, networkx"}
 
 
 @dataclass(frozen=True)
