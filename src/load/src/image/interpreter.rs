@@ -21,9 +21,10 @@ pub(crate) const CONFIG: &[u8] = b"pyvenv.cfg";
 
 /// Modules that Python imports before `site`, or that a finder needs to get in: some are frozen,
 /// depending on the version. Python takes its standard library to be where `os` lies.
-const EARLY: [&[u8]; 24] = [
+const EARLY: [&[u8]; 25] = [
     b"_bootlocale",
     b"_collections_abc",
+    b"_py_warnings",
     b"_sitebuiltins",
     b"_weakrefset",
     b"abc",
