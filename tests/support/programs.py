@@ -48,6 +48,8 @@ FORMS: dict[str, list[str]] = {
     "package": ["-m", "package", "a"],
     "attached module": ["-mshow"],
     "command": ["-c", SHOW, "a", "-m"],
+    "indented command": ["-c", "  if 1:\n\n    print(1)\n  print(2)"],
+    "command with blank lines": ["-c", "print(repr('''a\n  \n'''))"],
     "beside": ["imports.py"],
     "module beside": ["-m", "imports"],
     "absent script": ["absent.py"],

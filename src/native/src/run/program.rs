@@ -2,6 +2,7 @@
 //! attributes, messages and statuses.
 
 use std::{
+    borrow::Cow,
     ffi::{OsStr, OsString},
     path::{Path, PathBuf},
 };
@@ -49,7 +50,12 @@ pub(crate) fn run(
         }
         Program::Command(source) => {
             set_first_path(py, OsStr::new(""))?;
-            let source = dedented(py, source)?;
+            let source = if py.version_info() < (3, 14) {
+                source.into()
+            } else {
+                dedented(source)
+            };
+            let source = source.into_pyobject(py)?;
             let code = compile(py, source.as_any(), "<string>".as_ref())?;
             remember_source(py, &code, &source)?;
             execute(py, &code, &main)
@@ -213,14 +219,24 @@ fn execute(py: Python<'_>, code: &Bound<'_, PyAny>, main: &Bound<'_, PyDict>) ->
     exec.call1((code, main)).map(drop)
 }
 
-/// Since 3.14 Python takes a `-c` command that is indented as a whole.
-fn dedented<'py>(py: Python<'py>, source: &str) -> PyResult<Bound<'py, PyString>> {
-    let source = source.into_pyobject(py)?;
-    if py.version_info() < (3, 14) {
-        return Ok(source);
+/// A `-c` command as Python compiles it: since 3.14 it may be indented as a whole. `textwrap`, which
+/// the program may not need, has other rules for blank lines.
+fn dedented(source: &str) -> Cow<'_, str> {
+    let is_blank = |line: &str| line.bytes().all(|byte| matches!(byte, b' ' | b'\t'));
+    let mut lines = source.split('\n').filter(|line| !is_blank(line));
+    let first = lines.next().unwrap_or_default();
+    let indent = first.len() - first.trim_start_matches([' ', '\t']).len();
+    let shared = lines.fold(indent, |shared, line| {
+        let pairs = first[..shared].bytes().zip(line.bytes());
+        pairs.take_while(|(ours, theirs)| ours == theirs).count()
+    });
+    if shared == 0 {
+        return source.into();
     }
-    let dedent = py.import("textwrap")?.getattr("dedent")?;
-    Ok(dedent.call1((source,))?.cast_into()?)
+    let lines = source
+        .split('\n')
+        .map(|line| if is_blank(line) { "" } else { &line[shared..] });
+    lines.collect::<Vec<_>>().join("\n").into()
 }
 
 /// Since 3.13 Python shows the lines of a `-c` command in tracebacks.
@@ -241,5 +257,26 @@ fn remember_source(
         register.call1((code, source, "<string>")).map(drop)
     } else {
         register.call1(("<string>", source, "<string>")).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_all_lines_begin_with_is_taken_off() {
+        for (source, expected) in [
+            ("", ""),
+            (" \n\t", " \n\t"),
+            ("a\n \n  b", "a\n \n  b"),
+            ("  a\n \n   b\n \n  c", "a\n\n b\n\nc"),
+            ("\n \ta\n \tb\n ", "\na\nb\n"),
+            ("\n \ta\n  b", "\n\ta\n b"),
+            ("\ta\n b", "\ta\n b"),
+            (" a\r\n \r\n", "a\r\n\r\n"),
+        ] {
+            assert_eq!(dedented(source), expected, "{source:?}");
+        }
     }
 }
