@@ -16,7 +16,24 @@ try:
 except ImportError:
     import _xxsubinterpreters as interpreters
 code = "import json, sys; print(sys.path, sorted(sys.modules)[:3], json.loads('1'), flush=True)"
-assert not interpreters.run_string(interpreters.create(), code)
+interpreter = interpreters.create()
+assert not interpreters.run_string(interpreter, code)
+interpreters.destroy(interpreter)
+"""
+
+QUEUES = """\
+import concurrent.futures, math, sys
+from concurrent import interpreters
+with concurrent.futures.InterpreterPoolExecutor(1) as pool:
+    print(list(pool.map(math.sqrt, [4, 9])))
+queue = interpreters.create_queue()
+for code in "", f"import sys; sys.path[:] = {sys.path!r}; import plain; ":
+    interpreter = interpreters.create()
+    interpreter.exec(code)
+    interpreter.prepare_main(queue=queue)
+    interpreter.exec("queue.put('back')")
+    print(queue.get(timeout=10))
+    interpreter.close()
 """
 
 
@@ -33,6 +50,19 @@ def plain(environment: Environment, program: Path) -> str:
     result = run([environment.python, program], env=clean_environment()).check()
     assert not result.stderr
     return result.stdout
+
+
+def test_queues_lead_into_them(each_python, environment, tmp_path):
+    if int(each_python.minor.partition(".")[2]) < 14:
+        pytest.skip("no module for interpreters before CPython 3.14")
+    program = tmp_path / "queues.py"
+    program.write_text(QUEUES)
+    small = environment("small", each_python)
+    (tmp_path / "node").mkdir()
+    expected = plain(small, program)
+    assert expected == "[2.0, 3.0]\nback\nback\n"
+    for runner in (bundles.runner, bundles.packed_runner):
+        assert runner(small, tmp_path / "node").run(program).check().stdout == expected
 
 
 def test_in_a_child(each_python, environment, program, tmp_path):

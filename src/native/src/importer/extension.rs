@@ -5,7 +5,7 @@ use std::path::Path;
 use pyo3::{
     intern,
     prelude::*,
-    types::{PyDict, PyTuple},
+    types::{PyDict, PyString, PyTuple},
 };
 
 use super::{
@@ -48,16 +48,21 @@ impl ExtensionMethods {
             let (py, state) = (slf.py(), State::get()?);
             let path: String = slf.getattr(intern!(py, "path"))?.extract()?;
             let module = state.module_at(&path);
+            let mut file = None;
             if let Some((_, module)) = &module {
-                hooks::before(state, spec.getattr(intern!(py, "name"))?.cast()?)?;
+                let name = spec.getattr(intern!(py, "name"))?.cast_into::<PyString>()?;
+                hooks::before(state, &name)?;
                 state.place_group(py, module, &path)?;
                 state.open_libraries(py, module, &path)?;
+                file = hooks::own_file(state, &name.to_cow()?, &path);
+                if file.is_none() && !state.image.is_executable() {
+                    let copy = py.detach(|| state.native_file(Path::new(&path)));
+                    file = Some(copy.map_err(|error| import_error(py, &error, &path, &path))?);
+                }
             }
-            let copied = module.is_some() && !state.image.is_executable();
-            let opened = if copied {
-                copied_spec(state, spec, &path)?
-            } else {
-                spec.clone()
+            let opened = match &file {
+                Some(file) => with_origin(spec, file)?,
+                None => spec.clone(),
             };
             let made = state
                 .machinery
@@ -65,7 +70,7 @@ impl ExtensionMethods {
                 .bind(py)
                 .call_method1(intern!(py, "create_dynamic"), (opened,))
                 .map_err(|error| state.machinery.without_frames(py, error))?;
-            if copied {
+            if file.is_some() {
                 // Some modules have it from the spec that they are made with.
                 made.setattr(intern!(py, "__file__"), &path)?;
             }
@@ -116,16 +121,10 @@ impl ExtensionMethods {
     }
 }
 
-/// A spec that names the module's copy in memory.
-fn copied_spec<'py>(
-    state: &State,
-    spec: &Bound<'py, PyAny>,
-    path: &str,
-) -> PyResult<Bound<'py, PyAny>> {
+/// A spec that names another file than the tree's.
+fn with_origin<'py>(spec: &Bound<'py, PyAny>, file: &Path) -> PyResult<Bound<'py, PyAny>> {
     let py = spec.py();
-    let copy = py.detach(|| state.native_file(Path::new(path)));
-    let copy = copy.map_err(|error| import_error(py, &error, path, path))?;
     let other = py.import("copy")?.call_method1("copy", (spec,))?;
-    other.setattr(intern!(py, "origin"), copy.as_os_str())?;
+    other.setattr(intern!(py, "origin"), file.as_os_str())?;
     Ok(other)
 }

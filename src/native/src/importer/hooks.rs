@@ -8,6 +8,7 @@
 use std::{
     ffi::{OsStr, OsString},
     os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
 };
 
 use pyo3::{
@@ -24,6 +25,15 @@ use super::{
     state::State,
     unplaced,
 };
+
+/// Modules in C through which the interpreters of a process know of each other.
+const SHARED: [&str; 5] = [
+    "_interpchannels",
+    "_interpqueues",
+    "_interpreters",
+    "_xxinterpchannels",
+    "_xxsubinterpreters",
+];
 
 /// Is this one of the modules that [`around`] knows?
 pub(crate) fn wants(name: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -54,8 +64,20 @@ pub(crate) fn before(state: &State, name: &Bound<'_, PyString>) -> PyResult<()> 
     if name == "_interpreters" || name == "_xxsubinterpreters" {
         py.detach(|| state.image.place_all())
             .map_err(|error| import_error(py, &error, &name, &state.tree))?;
+        state.name_own_extensions(py)?;
     }
     Ok(())
+}
+
+/// The running interpreter's own file of an extension module, if that is to be opened instead of
+/// the bundle's: sub-interpreters open it, and two copies would not know of each other's queues.
+pub(crate) fn own_file(state: &State, name: &str, path: &str) -> Option<PathBuf> {
+    let own = state
+        .own_extensions
+        .get()
+        .filter(|_| SHARED.contains(&name));
+    let file = Path::new(own?).join(Path::new(path).file_name()?);
+    file.is_file().then_some(file)
 }
 
 /// Runs `body`, which runs the module of this name.

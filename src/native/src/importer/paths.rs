@@ -9,7 +9,7 @@ use pyo3::{
     types::{PyDict, PyList, PyString},
 };
 
-use super::state::State;
+use super::{claims, state::State};
 
 /// The names that folders of the standard library have on `sys.path`.
 pub(crate) struct Standard {
@@ -38,6 +38,10 @@ impl Standard {
 
     fn is_zip(&self, path: &[u8]) -> bool {
         name::split(path).1 == self.names[0].as_bytes()
+    }
+
+    fn is_extensions(&self, path: &[u8]) -> bool {
+        name::split(path).1 == self.names[2].as_bytes()
     }
 }
 
@@ -76,6 +80,11 @@ impl State {
                 }
                 None => continue,
             };
+            if standard.is_extensions(text.as_bytes())
+                && claims::below(self.tree.as_bytes(), text.as_bytes()).is_none()
+            {
+                let _ = self.own_extensions.set(text);
+            }
             path.set_item(at, self.tree_string(py, &inside)?)?;
         }
         if own {
@@ -97,6 +106,26 @@ impl State {
         }
         for folder in editable {
             at += usize::from(insert_new(&path, at, &folder.folder)?);
+        }
+        Ok(())
+    }
+
+    /// Makes `sys.path` name the running interpreter's own extension modules, as the paths of its
+    /// sub-interpreters do. Imports are answered from the bundle all the same.
+    pub(crate) fn name_own_extensions(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(own) = self.own_extensions.get() else {
+            return Ok(());
+        };
+        let Some(claimed) = self.claims.claim(own.as_bytes()) else {
+            return Ok(());
+        };
+        let ours = self.tree_string(py, &claimed.inside)?;
+        let path = self.machinery.sys.bind(py).getattr("path")?;
+        let path = path.cast_into::<PyList>()?;
+        for at in 0..path.len() {
+            if path.get_item(at)?.eq(&ours)? {
+                path.set_item(at, own)?;
+            }
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashSet,
+    ffi::OsString,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -36,6 +37,9 @@ pub(crate) struct State {
     pub(crate) tree: String,
     /// Names in folders that the bundle doesn't answer for: path to set, see [`super::listing`].
     pub(crate) listings: Py<PyDict>,
+    /// The folder of the running interpreter's own extension modules, if those of the bundle are
+    /// served in their place.
+    pub(crate) own_extensions: OnceLock<OsString>,
     /// The packed code is of this interpreter's optimisation level.
     pub(crate) packed_level: bool,
     /// `importlib.invalidate_caches()` was called: the disk may know more than the bundle.
@@ -62,6 +66,7 @@ impl State {
             packed_level: image.manifest().optimize.first() == Some(&machinery.optimize),
             machinery,
             listings: PyDict::new(py).unbind(),
+            own_extensions: OnceLock::new(),
             open: AtomicBool::new(false),
             namespaces: AtomicBool::new(false),
             libraries: Mutex::default(),
