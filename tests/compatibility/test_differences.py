@@ -4,6 +4,9 @@ import json
 
 from support.compared import BUNDLED, EMPTY, FILES, OWN, output, start
 
+# Versions that don't say that a file hides a module.
+OLD = ("3.9", "3.10", "3.11", "3.12")
+
 
 def told(python, way, program, *options):
     """What a program prints as JSON, this way."""
@@ -69,6 +72,20 @@ print(json.dumps([frame for frame in frames if not frame.endswith("body.py")]))
     for way in BUNDLED:
         got = told(python, way, program)
         assert got == [frame for frame in plain if not frame.endswith("external>")]
+
+
+def test_hints_at_hidden_modules_know_the_working_folder(python, tmp_path):
+    # It hides one of the standard library from itself.
+    script = tmp_path / "program" / "wave.py"
+    script.parent.mkdir()
+    script.write_text("import wave\nwave.open\n")
+    hint = "consider renaming" if python.minor not in OLD else "circular import"
+    for folder, expected in (script.parent, hint), (tmp_path, "circular import"):
+        got = start(python, FILES, script, cwd=folder)
+        assert hint in got.stderr, got
+        for way in BUNDLED:
+            got = start(python, way, script, cwd=folder)
+            assert expected in got.stderr, got
 
 
 def test_compile_time_warnings_came_when_packing(python):

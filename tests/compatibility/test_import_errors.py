@@ -138,7 +138,8 @@ UNCAUGHT = {
 
 def test_uncaught_errors_print_the_same(python, tmp_path):
     for name, text in UNCAUGHT.items():
-        script = tmp_path / f"{name}.py"
+        # A name that no module has.
+        script = tmp_path / f"prints_{name}.py"
         script.write_text(text + "\n")
         expected = printed(python, FILES, script)
         for way in BUNDLED:

@@ -14,6 +14,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Callable
 
 from . import bundles, environments
@@ -75,28 +76,32 @@ def output(python: Python, way: str, *program: object, **variables: str) -> str:
 
 
 def start(
-    python: Python, way: str, *program: object, options: tuple[str, ...] = (), **variables: str
+    python: Python,
+    way: str,
+    *program: object,
+    options: tuple[str, ...] = (),
+    cwd: Path | None = None,
+    **variables: str,
 ) -> Result:
     """Run a program with the environment ``varied``, this way."""
     packed = environments.environment("varied", python)
     if way == FILES:
         env = clean_environment(**variables)
-        return run([packed.python, *options, *program], env=env, timeout=100)
+        return run([packed.python, *options, *program], env=env, cwd=cwd, timeout=100)
     NODE.mkdir(parents=True, exist_ok=True)
     served = bundles.runner(packed, NODE)
     if way == OWN:
         served = Runner(served.bundle, packed.python, NODE)
     words = served.words(*program)
     env = clean_environment(**served.variables(variables))
-    return run([words[0], *options, *words[1:]], env=env, timeout=100)
+    return run([words[0], *options, *words[1:]], env=env, cwd=cwd, timeout=100)
 
 
 def masked(python: Python, text: str) -> str:
     """A text in which neither the environment's folder nor the tree's is named, nor the base's."""
     packed = environments.environment("varied", python).folder
     text = re.sub(rf"{re.escape(str(NODE))}/pybundle-[0-9]+/[^/\"' ]+/tree", "<env>", text)
-    base = python.executable.parent.parent
-    text = re.sub(r"<env>/META-INF/pybundle/roots/\d+(?=/lib/python)", str(base), text)
+    text = re.sub(r"<env>/META-INF/pybundle/roots/\d+(?=/lib/python)", str(python.prefix), text)
     return text.replace(str(packed), "<env>")
 
 
