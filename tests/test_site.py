@@ -31,6 +31,8 @@ def site(tmp_path_factory, python) -> Environment:
     installing.install(interpreter, ["mpi4py", built.wheel()])
     made = Environment("site", python, folder)
     (made.packages / "plain.py").write_text("NAME = 'plain'\n")
+    # From 3.13 on `site` needs a codec for the first such file, whosever it is.
+    (made.packages / "another.pth").write_text("# a comment\n")
     bundle = folder.with_suffix(".pybundle")
     run([made.pybundle, "pack", folder, "--level", "1", "-o", bundle], timeout=120).check()
     run([made.pybundle, "site", "install", folder]).check()

@@ -28,6 +28,21 @@ class Python:
     minor: str
     executable: Path
 
+    @property
+    def prefix(self) -> Path:
+        """What a virtual environment is made from."""
+        return self.executable.parent.parent
+
+    @property
+    def places(self) -> list[Path]:
+        """Folders and files that are this Python's alone."""
+        if self.prefix != Path("/usr"):
+            return [self.prefix]
+        # The system's own: its prefix is everybody's.
+        libraries = self.prefix.glob(f"lib/*/libpython{self.minor}.so*")
+        folders = (f"lib/python{self.minor}", f"local/lib/python{self.minor}", "lib/python3")
+        return [self.executable, *libraries, *(self.prefix / folder for folder in folders)]
+
 
 @functools.cache
 def pythons() -> dict[str, Python]:
