@@ -268,6 +268,22 @@ def test_signals_end_it_as_they_end_python(number, small, packed, tmp_path):
         assert packed.left() in CLEAN
 
 
+def test_packages_of_the_base_are_found(python, environment, tmp_path):
+    folder, bundle = tmp_path / "env", tmp_path / "env.pybundle"
+    words = ["-m", "venv", "--system-site-packages", "--without-pip", folder]
+    run([python.executable, *words]).check()
+    runner = environment("runner", python)
+    run([runner.pybundle, "pack", folder, "--level", "1", "-o", bundle], timeout=100).check()
+    (tmp_path / "node").mkdir()
+    packed = PackedRunner(bundle, runner.python, tmp_path / "node")
+    ask = (
+        "import pkgutil, sys; site = [path for path in sys.path if path.endswith('-packages')]\n"
+        "print(sorted(module.name for module in pkgutil.iter_modules(site)))"
+    )
+    plain, ours = both(Environment("open", python, folder), packed, ["-c", ask])
+    assert ours.check().stdout == plain.check().stdout
+
+
 def test_a_bundle_without_an_interpreter_is_refused(small, packed, tmp_path):
     bundle = tmp_path / "without.pybundle"
     packer = packed.python.with_name("pybundle")

@@ -87,6 +87,7 @@ impl Site {
     ) -> Result<Self> {
         let mut site = Self::default();
         let stdlib = [&python.stdlib, &python.platstdlib].map(|path| fs::canonicalize(path).ok());
+        let prefix = fs::canonicalize(&python.base_prefix)?;
         // `lib64` may be a link to `lib`: its lines are to be run once.
         let mut site_folders: Vec<PathBuf> = Vec::new();
         for folder in folders(&python.site_packages) {
@@ -113,9 +114,12 @@ impl Site {
                     .any(|stdlib| folder == *stdlib || folder == stdlib.join("lib-dynload"));
             let path = match roots.bundle_path(&folder) {
                 Some(path) => path,
+                // Debian's lie elsewhere below the prefix: the packed `site` looks for them there.
+                None if is_site && with_stdlib && folder.starts_with(&prefix) => {
+                    roots.add_base(&prefix, &folder)
+                }
                 None if is_site => roots.add(&folder, &folder),
                 None if is_stdlib && with_stdlib => {
-                    let prefix = fs::canonicalize(&python.base_prefix)?;
                     let path = roots.add_base(&prefix, &folder);
                     site.leave_out(&folder, &path)?;
                     path

@@ -111,6 +111,9 @@ impl Image {
 
     /// Places what the interpreter imports by itself, with bytecode.
     fn place_early(&self) -> Result<()> {
+        // `site` takes no folder that isn't there.
+        let folders = self.manifest.sys_path.iter();
+        self.make_folders(folders.filter_map(|folder| self.index.find_folder(folder.as_bytes())))?;
         for folder in &self.manifest.sys_path {
             let row = self.index.find_folder(folder.as_bytes());
             let Some(row) = row.filter(|&row| self.is_standard(row)) else {
