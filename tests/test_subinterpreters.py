@@ -65,6 +65,23 @@ def test_queues_lead_into_them(each_python, environment, tmp_path):
         assert runner(small, tmp_path / "node").run(program).check().stdout == expected
 
 
+def test_no_file_is_placed_before_one_is_made(each_python, environment, tmp_path):
+    runner = bundles.runner(environment("small", each_python), tmp_path / "node")
+    runner.node_dir.mkdir()
+    program = (
+        "import concurrent.futures, os, sys\n"
+        "try:\n    import _interpreters as interpreters\n"
+        "except ImportError:\n    import _xxsubinterpreters as interpreters\n"
+        "site = [path for path in sys.path if path.startswith(sys.prefix)]\n"
+        "def there():\n"
+        "    return any(os.path.exists(path + '/shapes/__init__.py') for path in site)\n"
+        "print(there())\n"
+        "interpreters.destroy(interpreters.create())\n"
+        "print(there())\n"
+    )
+    assert runner.run("-c", program).check().stdout == "False\nTrue\n"
+
+
 def test_in_a_child(each_python, environment, program, tmp_path):
     runner = bundles.runner(environment("small", each_python), tmp_path / "node")
     runner.node_dir.mkdir()

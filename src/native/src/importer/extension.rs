@@ -51,7 +51,6 @@ impl ExtensionMethods {
             let mut file = None;
             if let Some((_, module)) = &module {
                 let name = spec.getattr(intern!(py, "name"))?.cast_into::<PyString>()?;
-                hooks::before(state, &name)?;
                 state.place_group(py, module, &path)?;
                 state.open_libraries(py, module, &path)?;
                 file = hooks::own_file(state, &name.to_cow()?, &path);
@@ -91,6 +90,9 @@ impl ExtensionMethods {
                 .bind(py)
                 .call_method1(intern!(py, "exec_dynamic"), (module,))
                 .map_err(|error| state.machinery.without_frames(py, error))?;
+            if hooks::makes_interpreters(&module.getattr(intern!(py, "__name__"))?)? {
+                hooks::teach_interpreters(state, module)?;
+            }
             Ok(())
         })
     }

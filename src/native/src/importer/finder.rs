@@ -8,7 +8,7 @@
 use pyo3::{
     intern,
     prelude::*,
-    types::{PyDict, PyString},
+    types::{PyDict, PyString, PyType},
 };
 
 use super::{
@@ -144,11 +144,19 @@ fn ask<'py>(
     if loader.is_none() {
         return Ok(None);
     }
-    hooks::before(state, fullname)?;
-    if hooks::wants(fullname.as_any())? && loader.get_type().is(&state.machinery.source_base) {
+    let machinery = &state.machinery;
+    let is = |class: &Py<PyType>| loader.get_type().is(class);
+    let ours = if is(&machinery.source_base) && hooks::wants(fullname)? {
+        Some(&machinery.source)
+    } else if is(&machinery.extension_base) && hooks::makes_interpreters(fullname)? {
+        Some(&machinery.extension)
+    } else {
+        None
+    };
+    if let Some(class) = ours {
         // From the disk, but our loader runs it: it does as importlib's for what isn't packed.
         let path = loader.getattr(intern!(py, "path"))?;
-        let ours = state.machinery.source.bind(py).call1((fullname, path))?;
+        let ours = class.bind(py).call1((fullname, path))?;
         spec.setattr(intern!(py, "loader"), ours)?;
     }
     Ok(Some(spec))

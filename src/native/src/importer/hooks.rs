@@ -14,7 +14,7 @@ use std::{
 use pyo3::{
     intern,
     prelude::*,
-    types::{PyCFunction, PyDict, PyString, PyTuple},
+    types::{PyCFunction, PyDict, PyTuple},
 };
 
 use super::{
@@ -27,10 +27,9 @@ use super::{
 };
 
 /// Modules in C through which the interpreters of a process know of each other.
-const SHARED: [&str; 5] = [
+const SHARED: [&str; 4] = [
     "_interpchannels",
     "_interpqueues",
-    "_interpreters",
     "_xxinterpchannels",
     "_xxsubinterpreters",
 ];
@@ -53,20 +52,27 @@ fn is_metadata(name: &Bound<'_, PyAny>) -> PyResult<bool> {
     )
 }
 
-/// Prepares for a module of the standard library that is about to be loaded. Sub-interpreters have
-/// CPython's finders alone, so the module that makes them wants every file in the tree.
-///
-/// # Errors
-/// An `ImportError` if there is no room for the files.
-pub(crate) fn before(state: &State, name: &Bound<'_, PyString>) -> PyResult<()> {
+/// Is this the module that makes sub-interpreters?
+pub(crate) fn makes_interpreters(name: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = name.py();
-    let name = name.to_cow()?;
-    if name == "_interpreters" || name == "_xxsubinterpreters" {
-        py.detach(|| state.image.place_all())
-            .map_err(|error| import_error(py, &error, &name, &state.tree))?;
-        state.name_own_extensions(py)?;
-    }
-    Ok(())
+    Ok(name.eq(intern!(py, "_interpreters"))? || name.eq(intern!(py, "_xxsubinterpreters"))?)
+}
+
+/// Teaches that module to get ready for sub-interpreters, which have CPython's finders alone and
+/// want every file in the tree: when it makes one, for since 3.14 `concurrent.futures` imports it.
+pub(crate) fn teach_interpreters(state: &'static State, module: &Bound<'_, PyAny>) -> PyResult<()> {
+    let create = module.getattr("create")?.unbind();
+    let ready = move |arguments: &Bound<'_, PyTuple>, keywords: Option<&Bound<'_, PyDict>>| {
+        guard(|| {
+            let py = arguments.py();
+            py.detach(|| state.image.place_all())
+                .map_err(|error| import_error(py, &error, "_interpreters", &state.tree))?;
+            state.name_own_extensions(py)?;
+            create.call(py, arguments, keywords)
+        })
+    };
+    let ready = PyCFunction::new_closure(module.py(), Some(c"create"), None, ready)?;
+    module.setattr("create", ready)
 }
 
 /// The running interpreter's own file of an extension module, if that is to be opened instead of
