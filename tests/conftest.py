@@ -49,25 +49,31 @@ def _mpi(name: str) -> Mpi:
 
 
 @pytest.fixture(scope="session")
-def environment() -> Callable[[str, Python], Environment]:
+def wheel() -> Path:
+    """The wheel of this clone: what leads to a bundle asks for it, so a test's time is its own."""
+    return built.wheel()
+
+
+@pytest.fixture(scope="session")
+def environment(wheel: Path) -> Callable[[str, Python], Environment]:
     """Makes an environment by name: see :mod:`support.environments`."""
     return environments.environment
 
 
 @pytest.fixture(scope="session")
-def small(python: Python) -> Environment:
+def small(wheel: Path, python: Python) -> Environment:
     """The small environment for the main Python."""
     return environments.environment("small", python)
 
 
 @pytest.fixture(scope="session")
-def w2(python: Python) -> Environment:
+def w2(wheel: Path, python: Python) -> Environment:
     """The large environment, for the main Python."""
     return environments.environment("w2", python)
 
 
 @pytest.fixture(scope="session")
-def runner(python: Python) -> Environment:
+def runner(wheel: Path, python: Python) -> Environment:
     """An environment of the main Python that holds pybundle alone."""
     return environments.environment("runner", python)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import built, bundles
+from support import bundles
 from support.bundles import CLEAN, PackedRunner
 from support.environments import Environment
 from support.process import Result, clean_environment, run
@@ -21,12 +21,6 @@ WHERE = (
     "import json, plain, sys; print(type(json.__loader__).__name__);"
     "print(*{line.split()[-1] for line in open('/proc/self/maps') if 'libpython' in line})"
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def built_wheel() -> None:
-    """A test's time is its own."""
-    built.wheel()
 
 
 @pytest.fixture

@@ -12,17 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
-from support import built, bundles, counter
+from support import bundles, counter
 from support.bundles import Runner
 from support.environments import Environment
 from support.process import Result, clean_environment, run
 from support.pythons import Python
-
-
-@pytest.fixture(scope="module", autouse=True)
-def built_wheel() -> None:
-    """A test's time is its own."""
-    built.wheel()
 
 
 class Stage:

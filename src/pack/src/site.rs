@@ -121,7 +121,7 @@ impl Site {
                 None if is_site => roots.add(&folder, &folder),
                 None if is_stdlib && with_stdlib => {
                     let path = roots.add_base(&prefix, &folder);
-                    site.leave_out(&folder, &path)?;
+                    site.leave_out(&folder, &path, &site_folders)?;
                     path
                 }
                 None => {
@@ -154,15 +154,17 @@ impl Site {
         Ok(site)
     }
 
-    fn leave_out(&mut self, folder: &Path, path: &[u8]) -> Result<()> {
+    /// Leaves out what no environment needs of the standard library's `folder`, packed at `path`: the
+    /// site folders in it too, unless they are the environment's own or it sees them.
+    fn leave_out(&mut self, folder: &Path, path: &[u8], seen: &[PathBuf]) -> Result<()> {
         for item in fs::read_dir(folder)? {
             let name = item?.file_name();
             let inside = join(path, name.as_bytes());
-            if matches!(
-                name.as_bytes(),
-                b"site-packages" | b"dist-packages" | b"test"
-            ) || name.as_bytes().starts_with(b"config-")
-            {
+            let is_left_out = match name.as_bytes() {
+                b"site-packages" | b"dist-packages" => !seen.contains(&folder.join(&name)),
+                name => name == b"test" || name.starts_with(b"config-"),
+            };
+            if is_left_out {
                 self.left_out.push(inside);
                 continue;
             }
