@@ -169,7 +169,7 @@ def test_an_image_in_use_goes_with_its_last_process(stage: Stage):
 def test_images_past_their_limit_are_swept(stage: Stage, environment, python, tmp_path):
     stage.stage("--limit", "5s")
     (before,) = stage.images()
-    other = bundles.runner(environment("tested", python), stage.runner.node_dir)
+    other = bundles.runner(environment("varied", python), stage.runner.node_dir)
     deadline = time.monotonic() + 90
     # Whatever else runs on the node removes it, once its time is over.
     while before in stage.images() and time.monotonic() < deadline:
