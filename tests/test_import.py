@@ -382,3 +382,15 @@ def test_another_build_keeps_its_own_standard_library(small, served, tmp_path):
     runner.run("-c", program, env=env).check()
     served.run("-c", program, env=env).check()
     assert json.loads(receipt.read_text())["facts"]["standard_library"] == "from the bundle"
+
+
+def test_tests_of_the_standard_library_are_where_they_were(small: Environment, served: Runner):
+    served.node_dir.mkdir()
+    line = (
+        "import ctypes, importlib.util, os, pkgutil, unittest\n"
+        "folders = [os.path.dirname(os.__file__)], ctypes.__path__, unittest.__path__\n"
+        "print([[(m.name, m.ispkg) for m in pkgutil.iter_modules(f)] for f in folders])\n"
+        "found = [importlib.util.find_spec(name) for name in ('test', 'test.support')]\n"
+        "print([spec and spec.origin for spec in found])\n"
+    )
+    assert served.run("-c", line).check().stdout == plain(small, "-c", line)

@@ -57,6 +57,14 @@ impl State {
                 modules.push((module.to_owned(), package));
             }
         }
+        // Packages all of them; they are imported from where they were.
+        let inside = index.path(Node::Folder(folder)).unwrap_or_default();
+        for name in self.left_out_of(inside) {
+            if seen.insert(name.to_owned()) {
+                let behind = modules.iter().position(|(other, _)| other.as_str() > name);
+                modules.insert(behind.unwrap_or(modules.len()), (name.to_owned(), true));
+            }
+        }
         modules
     }
 

@@ -13,10 +13,7 @@ use std::{
     },
 };
 
-use pybundle_bundle::{
-    name,
-    record::{Module, some},
-};
+use pybundle_bundle::record::{Module, some};
 use pybundle_load::{Counters, Image, Job};
 use pyo3::{exceptions::PyRuntimeError, prelude::*, types::PyDict};
 
@@ -119,10 +116,15 @@ impl State {
 
     /// Was this module of a folder left out of the bundle on purpose? Then the disk has it.
     pub(crate) fn is_left_out(&self, folder: &[u8], tail: &str) -> bool {
-        self.image.manifest().left_out.iter().any(|path| {
-            let (above, last) = name::split(path.as_bytes());
-            last == tail.as_bytes() && above == folder
-        })
+        self.left_out_of(folder).any(|name| name == tail)
+    }
+
+    /// The modules of a folder that were left out of the bundle on purpose.
+    pub(crate) fn left_out_of<'a>(&'a self, folder: &'a [u8]) -> impl Iterator<Item = &'a str> {
+        let paths = self.image.manifest().left_out.iter();
+        let parts = paths.filter_map(|path| path.rsplit_once('/'));
+        let inside = parts.filter(move |(above, _)| above.as_bytes() == folder);
+        inside.map(|(_, name)| name)
     }
 
     /// Makes sure that what a module needs beside its code is in the tree.
