@@ -47,6 +47,8 @@ class Staged:
         if not found:
             pytest.skip("this Python has no libpython")
         (self.library,) = found
+        if str(self.library) not in self.python("-c", WHERE).check().stdout:
+            pytest.skip("this Python's executable needs no libpython")
 
     def python(self, *args: object, **env: str) -> Result:
         """Run the image's Python."""
@@ -57,7 +59,9 @@ class Staged:
         """A copy of its library whose linker says that it is another one."""
         data = self.library.read_bytes()
         # The note's name, and before it the lengths of both and the type.
-        (note,) = re.finditer(rb"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0", data)
+        note = re.search(rb"\x04\0\0\0.\0\0\0\x03\0\0\0GNU\0", data, re.DOTALL)
+        if note is None:
+            pytest.skip("this Python's linker wrote no build ID")
         changed = bytearray(data)
         changed[note.end()] ^= 0xFF
         folder.mkdir()
@@ -75,12 +79,18 @@ def test_the_packed_library_comes_before_those_of_modules(packed, tmp_path):
     assert result.stdout.split() == ["SourceLoader", str(staged.library)]
 
 
-def test_a_library_of_another_build_is_refused(packed, tmp_path):
+@pytest.mark.mpi
+def test_a_library_of_another_build_is_refused(packed, wheel_mpi, tmp_path):
     staged = Staged(packed)
     other = staged.another_build(tmp_path / "other")
     os.replace(other, staged.library)
-    for result in (staged.python("-c", "print('ran')"), packed.run("-c", "print('ran')")):
-        assert (result.status, result.stdout) == (1, "")
+    line = ["-c", "print('ran')"]
+    for result in (
+        staged.python(*line),
+        packed.run(*line),
+        packed.launch(wheel_mpi, 3, line),
+    ):
+        assert result.status == 1 and "ran" not in result.stdout
         assert result.stderr.count("another build of Python") == 1, result
         assert "build ID: expected" in result.stderr and "pybundle unstage" in result.stderr
 
@@ -123,7 +133,7 @@ def test_an_image_removed_under_a_program(way, packed, small, tmp_path):
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder that other users can reach; pytest's own can't be."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o1777)
         yield Path(folder)
 

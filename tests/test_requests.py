@@ -20,12 +20,13 @@ def site(w2: Environment, wheel_mpi: Mpi, tmp_path: Path) -> Site:
     return shared.site(w2, tmp_path, wheel_mpi)
 
 
+FEW = pytest.param(1, marks=pytest.mark.slow)
 MANY = pytest.param(16, marks=[pytest.mark.slow, pytest.mark.timeout(600)])
 
 
 @pytest.mark.mpi
 @pytest.mark.large
-@pytest.mark.parametrize("ranks", [1, 4, MANY])
+@pytest.mark.parametrize("ranks", [FEW, 4, MANY])
 def test_a_job_asks_for_at_most_twenty_things(site, ranks):
     asked = site.start("packed", ranks, timeout=300)
     asked.result.check()

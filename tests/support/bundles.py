@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from . import built, environments
 from .environments import Environment
@@ -100,7 +103,16 @@ class PackedRunner(Runner):
 def packed_runner(environment: Environment, node_dir: Path) -> PackedRunner:
     """Runs the bundle of an environment by its own Python."""
     plain = runner(environment, node_dir)
+    if not _has_libpython(plain.python.with_name("pybundle"), plain.bundle):
+        pytest.skip("this Python has no libpython")
     return PackedRunner(plain.bundle, plain.python, plain.node_dir)
+
+
+@functools.cache
+def _has_libpython(program: Path, bundle: Path) -> bool:
+    shown = run([program, "inspect", "--json", bundle]).check()
+    manifest = json.loads(shown.stdout)["manifest"]
+    return manifest["python"]["libpython"] is not None
 
 
 def runner(environment: Environment, node_dir: Path) -> Runner:

@@ -52,7 +52,17 @@ SUITES = (
             "pandas.tests.util",
         ),
     ),
-    # Not matplotlib: its tests refuse to start without images that its wheel doesn't have.
+    Suite(
+        "matplotlib",
+        tuple(
+            f"matplotlib.tests.test_{name}"
+            for name in (
+                *("api", "backend_registry", "basic", "cbook", "dates", "determinism"),
+                *("doc", "font_manager", "getattr", "matplotlib", "pickle", "preprocess_data"),
+                *("pyplot", "rcparams", "style", "testing", "texmanager", "ticker", "units"),
+            )
+        ),
+    ),
     Suite("h5py", ("h5py.tests",)),
     Suite(
         "numba",

@@ -17,7 +17,7 @@ PROGRAM = f"{W2}\nimport helper\n"
 WAYS = {
     "start": "interpreter start alone",
     "plain": "plain Python",
-    "module": "python -m of an empty module",
+    "module": "python -m of a frozen module",
     "run": "python -m pybundle run",
     "packed": "pybundle-python",
     "staged packed": "staged, pybundle-python",
@@ -50,7 +50,7 @@ class Site:
     @property
     def shared(self) -> list[Path]:
         """What a job reads without us: environment, base prefix, program; and the bundle."""
-        base = self.environment.base.executable.parent.parent
+        base = self.environment.base.prefix
         # Slowing the whole system down would say nothing about Python.
         return [self.environment.folder, *([] if base == Path("/usr") else [base]), self.project]
 

@@ -107,8 +107,8 @@ def starting(bundle: Path, nodes: Path, pairs: int) -> None:
             attached.append(timed(fresh, env))
         run([w3.pybundle, "clean"], env=env).check()
         table(costs, 1)
-    print("  budgets: attached at most 0.88 (W4 0.80), collections untouched (row 5);")
-    print("  first start at most 1.0, W1 plain and 0.15 s (row 7)")
+    print("  budgets: attached at most 0.88 (W4 0.80), collections untouched;")
+    print("  first start at most 1.0, W1 plain and 0.15 s")
 
 
 def interpreting(w2: Environment, bundle: Path, nodes: Path, pairs: int) -> None:
@@ -158,7 +158,7 @@ def counting(w2: Environment, bundle: Path, nodes: Path, ranks: int) -> None:
         below = sorted(phase.below[0] for phase in phases)
         calls = sorted(sum(phase.calls.values()) for phase in phases)
         print(f"  {name:22} {below[0]:9,}-{below[-1]:<9,} {calls[0]:9,}-{calls[-1]:<9,}")
-    print("  budgets: 0 operations (row 1); a seventh of the system calls (row 4)")
+    print("  budgets: 0 operations; a seventh of the system calls")
 
 
 def requesting(w2: Environment, folder: Path) -> None:
@@ -183,9 +183,7 @@ def requesting(w2: Environment, folder: Path) -> None:
                 found = [each.requests(*folders) for each in asked]
                 if not kind or any(found):
                     print(f"  {f'{name}: {what}{kind}':42}" + "".join(f"{n:8,}" for n in found))
-    print(
-        "  budgets: pybundle-python and staged at most 20, ours at most 8 a node (row 2); a process"
-    )
+    print("  budgets: pybundle-python and staged at most 20, ours at most 8 a node; a process")
     print("  stands for a node whose client caches everything")
 
 

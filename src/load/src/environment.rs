@@ -45,7 +45,7 @@ pub const VARIABLES: [Variable; 9] = [
     Variable {
         name: BUNDLE,
         meaning: "the bundle; with site integration it also switches the loader on",
-        default: "the file beside the running environment",
+        default: "in a staged image and for children of a run, the image's own; else the file beside the running environment",
     },
     Variable {
         name: NODE_DIR,

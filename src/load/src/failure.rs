@@ -5,6 +5,7 @@ use std::{io::Write, thread, time::Duration};
 use crate::{
     Settings,
     folder::node_name,
+    launch::Launch,
     transport::{self, Group, Launcher, Transport, Wait},
 };
 
@@ -26,6 +27,9 @@ pub enum Error {
     /// A folder could not be read.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// No bundle is named.
+    #[error("no bundle is named")]
+    NoBundle,
     /// The bundle does not fit this interpreter, or the job's MPI.
     #[error("{text}")]
     Refused {
@@ -81,13 +85,13 @@ pub fn agree<T>(
         .unwrap_or_else(Error::of_another_rank))
 }
 
-/// What every rank of a job would say alike: rank 0 does.
+/// What every rank of a job would say alike: rank 0 does. The others leave it the time to, for a
+/// launcher may end the job when the first rank has left; not all do.
 pub fn once(say: impl FnOnce()) {
-    let launcher = Launcher::detect();
+    let launcher = Launcher::detect().filter(|_| !Launch::has_ancestor());
     if launcher.as_ref().and_then(Launcher::rank).unwrap_or(0) == 0 {
         say();
     } else {
-        // A launcher ends the job when the first rank has left: let rank 0 speak before.
         thread::sleep(TURN);
     }
 }
@@ -101,7 +105,7 @@ pub fn alone(error: &Error) {
     // lacks, the others lack too.
     let alike = matches!(
         error,
-        Error::Refused { .. }
+        Error::NoBundle
             | Error::Load(crate::Error::Setting { .. })
             | Error::Transport(
                 transport::Error::NoPlugin { .. }
@@ -195,6 +199,7 @@ fn is_transports(error: &Error) -> bool {
 fn hint(error: &Error, settings: Option<&Settings>) -> Option<String> {
     match error {
         Error::Refused { hint, .. } => Some(hint.clone()),
+        Error::NoBundle => Some("name it with `--bundle FILE` or `PYBUNDLE`".to_owned()),
         Error::Load(error) => {
             let missing = error.to_string();
             let bundle = &settings?.bundle;

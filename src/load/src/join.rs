@@ -19,7 +19,7 @@ use crate::{
 /// `stage` has put into an image knows the bundle of that image.
 ///
 /// # Errors
-/// [`Error::Load`] for a variable that means nothing, [`Error::Refused`] if no bundle is named.
+/// [`Error::Load`] for a variable that means nothing, [`Error::NoBundle`].
 pub fn settings(bundle: Option<&Path>) -> Result<Settings, Error> {
     let mut settings = Settings::from_environment()?;
     if let Some(bundle) = bundle {
@@ -31,10 +31,7 @@ pub fn settings(bundle: Option<&Path>) -> Result<Settings, Error> {
         settings.bundle = staged.unwrap_or_default();
     }
     if settings.bundle.as_os_str().is_empty() {
-        return Err(Error::refused(
-            "no bundle is named",
-            "name it with `--bundle FILE` or `PYBUNDLE`",
-        ));
+        return Err(Error::NoBundle);
     }
     Ok(settings)
 }

@@ -143,7 +143,11 @@ pub(crate) fn attach_to(py: Python<'_>, dir: &Path, settings: &Settings) -> PyRe
     if prefix == image.tree()
         && let Err(error) = importer::check_build(py, image.manifest())
     {
-        eprintln!("error: {}", error.value(py));
+        eprintln!(
+            "error: {}\nhint: {}",
+            error.value(py),
+            importer::OTHER_LIBRARY
+        );
         exit::fail_at_once(1);
     }
     let job = env::var(JOB)

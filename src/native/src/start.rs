@@ -121,7 +121,7 @@ fn begin(
             Some(handed) => resumed(handed),
             None => loaded(settings, &mut *transport)?,
         };
-        join(settings, program, runner, loaded, &mut *transport)
+        join(settings, program, runner, loaded, in_tree, &mut *transport)
     });
     let mut joined = match joined {
         Ok(joined) => joined,
@@ -184,10 +184,11 @@ fn join(
     program: &Program,
     runner: Runner,
     loaded: Loaded,
+    in_tree: bool,
     transport: &mut dyn Transport,
 ) -> Result<Joined, failure::Error> {
     let shared = source::share(program, runner, transport, settings)?;
-    let fits = refusal::of(&loaded, transport);
+    let fits = refusal::of(&loaded, in_tree, transport);
     let opinion = mode::opinion(settings, &loaded.manifest, program, &shared);
     let mode = mode::agree(settings, fits, opinion, transport)?;
     let mut launcher = LauncherSocket::take(transport.flavour());
@@ -246,7 +247,6 @@ fn install(
     facts.program_files = shared.report;
     if let Some(image) = image {
         let own = if in_tree {
-            importer::check_build(py, &manifest)?;
             children::Environment::in_tree(&image)
         } else {
             children::Environment::of(py)?

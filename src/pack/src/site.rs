@@ -87,7 +87,8 @@ impl Site {
     ) -> Result<Self> {
         let mut site = Self::default();
         let stdlib = [&python.stdlib, &python.platstdlib].map(|path| fs::canonicalize(path).ok());
-        let prefix = fs::canonicalize(&python.base_prefix)?;
+        let prefix = fs::canonicalize(&python.base_prefix);
+        let prefix = prefix.unwrap_or_else(|_| python.base_prefix.clone());
         // `lib64` may be a link to `lib`: its lines are to be run once.
         let mut site_folders: Vec<PathBuf> = Vec::new();
         for folder in folders(&python.site_packages) {
@@ -160,11 +161,14 @@ impl Site {
         for item in fs::read_dir(folder)? {
             let name = item?.file_name();
             let inside = join(path, name.as_bytes());
-            let is_left_out = match name.as_bytes() {
-                b"site-packages" | b"dist-packages" => !seen.contains(&folder.join(&name)),
-                name => name == b"test" || name.starts_with(b"config-"),
-            };
-            if is_left_out {
+            if seen.contains(&folder.join(&name)) {
+                continue;
+            }
+            if matches!(
+                name.as_bytes(),
+                b"site-packages" | b"dist-packages" | b"test"
+            ) || name.as_bytes().starts_with(b"config-")
+            {
                 self.left_out.push(inside);
                 continue;
             }

@@ -102,7 +102,9 @@ fn complete(loaded: &Loaded, package: &Path) -> Result<(), Error> {
     }
     image.place_all_bytecode()?;
     let folder = boot::make(image, Some(package), &python.cache_tag)?;
-    boot::complete(&folder, package, &package::program(PYTHON)?)?;
+    if image.is_executable() {
+        boot::complete(&folder, package, &package::program(PYTHON)?)?;
+    }
     if python.executable.is_some() {
         boot::hook(image, &folder)?;
     }

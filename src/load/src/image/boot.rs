@@ -70,19 +70,19 @@ pub fn make(image: &Image, package: Option<&Path>, cache_tag: &str) -> io::Resul
     Ok(boot)
 }
 
-/// Lets whole jobs start from `IMAGE/boot`, which [`make`] has made: the plug-ins of `package` are
-/// copied instead of linked, and `program`, which starts such jobs, is in [`programs`].
+/// Lets whole jobs start from `IMAGE/boot`, which [`make`] has made on a node where programs can be
+/// run: the libraries of `package` are copies of its own instead of links or another version's, and
+/// `program`, which starts such jobs, is in [`programs`].
 ///
 /// # Errors
 /// What the file system says.
 pub fn complete(boot: &Path, package: &Path, program: &Path) -> io::Result<()> {
     for entry in fs::read_dir(package)? {
         let entry = entry?;
-        if entry.file_name().as_encoded_bytes().starts_with(b"_mpi_") && entry.path().is_file() {
-            replace(
-                &entry.path(),
-                &boot.join("pybundle").join(entry.file_name()),
-            )?;
+        let name = entry.file_name();
+        let is_library = |name: &str| name.starts_with("_native.") || name.starts_with("_mpi_");
+        if name.to_str().is_some_and(is_library) && entry.path().is_file() {
+            replace(&entry.path(), &boot.join("pybundle").join(name))?;
         }
     }
     let bin = boot.join(BIN);
@@ -100,8 +100,9 @@ pub fn programs(image: &Image) -> PathBuf {
 fn replace(file: &Path, to: &Path) -> io::Result<()> {
     let mut new = to.to_owned().into_os_string();
     new.push(format!(".{}", std::process::id()));
-    fs::copy(file, &new)?;
-    fs::rename(&new, to)
+    // With the path in its errors.
+    fs_err::copy(file, &new)?;
+    fs_err::rename(&new, to)
 }
 
 /// The bundle of the image in which a package lies that [`make`] put there.

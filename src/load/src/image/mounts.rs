@@ -7,7 +7,7 @@
 use std::{
     ffi::OsString,
     fs,
-    os::unix::ffi::OsStringExt,
+    os::unix::{ffi::OsStringExt, fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -19,9 +19,16 @@ struct Mount {
     place: PathBuf,
 }
 
+/// The inode of the node's own process namespace: `PROC_PID_INIT_INO` of Linux.
+const NODE: u64 = 0xEFFF_FFFC;
+
 /// Does a folder lie on a file system that the node's other jobs don't see there? `None` where it
 /// can't be told.
 pub(super) fn is_private(folder: &Path) -> Option<bool> {
+    // In a container the first process is the container's.
+    if fs::metadata("/proc/self/ns/pid").ok()?.ino() != NODE {
+        return None;
+    }
     let read = |process: &str| fs::read(format!("/proc/{process}/mountinfo")).ok();
     let (own, first) = (read("self")?, read("1")?);
     Some(under(&own, folder)? != under(&first, folder)?)

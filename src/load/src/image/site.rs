@@ -7,7 +7,7 @@
 //!     index  manifest.json  source      of the bundle; `source` is where it lies, and its stamp
 //!     code  tree/                       decoded
 //!     packed                            compressed, at the bundle's own offsets, with holes
-//!     jobs/  boot/  kept                counts of each job; for children; never removed by itself
+//!     jobs/  boot/  kept                counts of each job; for other Pythons; never removed by itself
 //!     starts                            what the packed interpreter reads by itself is placed
 //! ```
 

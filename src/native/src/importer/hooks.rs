@@ -26,6 +26,9 @@ use super::{
     unplaced,
 };
 
+/// The module that makes sub-interpreters, from 3.13 on and before.
+const MAKERS: [&str; 2] = ["_interpreters", "_xxsubinterpreters"];
+
 /// Modules in C through which the interpreters of a process know of each other.
 const SHARED: [&str; 4] = [
     "_interpchannels",
@@ -55,7 +58,11 @@ fn is_metadata(name: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// Is this the module that makes sub-interpreters?
 pub(crate) fn makes_interpreters(name: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = name.py();
-    Ok(name.eq(intern!(py, "_interpreters"))? || name.eq(intern!(py, "_xxsubinterpreters"))?)
+    let makers = [
+        intern!(py, "_interpreters"),
+        intern!(py, "_xxsubinterpreters"),
+    ];
+    Ok(name.eq(makers[0])? || name.eq(makers[1])?)
 }
 
 /// Teaches that module to get ready for sub-interpreters, which have CPython's finders alone and
@@ -73,6 +80,24 @@ pub(crate) fn teach_interpreters(state: &'static State, module: &Bound<'_, PyAny
     };
     let ready = PyCFunction::new_closure(module.py(), Some(c"create"), None, ready)?;
     module.setattr("create", ready)
+}
+
+/// Teaches it where our loader will not: it was imported before, or it is part of the executable.
+pub(crate) fn teach_present_interpreters(state: &'static State, py: Python<'_>) -> PyResult<()> {
+    let sys = state.machinery.sys.bind(py);
+    let (modules, builtin) = (
+        sys.getattr("modules")?,
+        sys.getattr("builtin_module_names")?,
+    );
+    for name in MAKERS {
+        let module = match modules.get_item(name) {
+            Ok(module) => module,
+            Err(_) if builtin.contains(name)? => py.import(name)?.into_any(),
+            Err(_) => continue,
+        };
+        teach_interpreters(state, &module)?;
+    }
+    Ok(())
 }
 
 /// The running interpreter's own file of an extension module, if that is to be opened instead of

@@ -88,6 +88,7 @@ pub(crate) fn install(
     state.make_finders(py)?;
     insert_finder(state, py)?;
     hooks::register(state, py)?;
+    hooks::teach_present_interpreters(state, py)?;
     unplaced::teach_metadata(state, intern!(py, "importlib.metadata").as_any())?;
     let redirected = state.redirect_variables(py)?;
     let no_site: bool = sys.getattr("flags")?.getattr("no_site")?.is_truthy()?;

@@ -50,6 +50,6 @@ mod version;
 
 pub(crate) use install::{Options, install};
 pub(crate) use library::is_loaded;
-pub(crate) use stdlib::check_build;
+pub(crate) use stdlib::{OTHER_LIBRARY, check_build};
 pub(crate) use traceback::place_sources;
 pub(crate) use version::check;

@@ -121,7 +121,10 @@ impl State {
         };
         let ours = self.tree_string(py, &claimed.inside)?;
         let path = self.machinery.sys.bind(py).getattr("path")?;
-        let path = path.cast_into::<PyList>()?;
+        // A program may have made it anything.
+        let Ok(path) = path.cast_into::<PyList>() else {
+            return Ok(());
+        };
         for at in 0..path.len() {
             if path.get_item(at)?.eq(&ours)? {
                 path.set_item(at, own)?;

@@ -56,16 +56,18 @@ impl Stdlib {
     }
 }
 
+/// What to do where another build runs than the packed one.
+pub(crate) const OTHER_LIBRARY: &str = "`LD_LIBRARY_PATH` or `LD_PRELOAD` leads to another libpython, \
+     or the node image was changed: `pybundle unstage` removes it";
+
 /// Is a Python that has no standard library but the packed one the build that it is of?
 ///
 /// # Errors
-/// `ImportError` that says how they differ, and what to do.
+/// `ImportError` that says how they differ.
 pub(crate) fn check_build(py: Python<'_>, manifest: &Manifest) -> PyResult<()> {
     match Stdlib::of(py, manifest, &Standard::new(py))? {
         Stdlib::OtherBuild(difference) => Err(PyImportError::new_err(format!(
-            "another build of Python runs in the place of the packed one: {difference}; \
-             `LD_LIBRARY_PATH` or `LD_PRELOAD` leads to another libpython, or the node image was \
-             changed: `pybundle unstage` removes it"
+            "another build of Python runs in the place of the packed one: {difference}"
         ))),
         Stdlib::Packed | Stdlib::NotPacked => Ok(()),
     }

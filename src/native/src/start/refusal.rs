@@ -6,21 +6,28 @@ use pyo3::Python;
 use super::library;
 use crate::importer;
 
-/// Why the loaded bundle can't serve this process.
-pub(super) fn of(loaded: &Loaded, transport: &dyn Transport) -> Option<Error> {
+/// Why the loaded bundle can't serve this process, which runs `in_tree` where its Python is packed.
+pub(super) fn of(loaded: &Loaded, in_tree: bool, transport: &dyn Transport) -> Option<Error> {
     let refused = |text: String, hint: &str| Some(Error::refused(text, hint));
     // Where the node fell back, nothing of the bundle will be imported.
     let python = loaded.image.as_ref().and_then(|image| {
         Python::attach(|py| {
-            let checked = importer::check(py, image.manifest());
-            checked.err().map(|error| error.value(py).to_string())
+            let manifest = image.manifest();
+            let mut refused = importer::check(py, manifest).err().map(|error| {
+                (
+                    error,
+                    "run it with that Python, or pack an environment of this one",
+                )
+            });
+            if in_tree && refused.is_none() {
+                let checked = importer::check_build(py, manifest);
+                refused = checked.err().map(|error| (error, importer::OTHER_LIBRARY));
+            }
+            refused.map(|(error, hint)| (error.value(py).to_string(), hint))
         })
     });
-    if let Some(text) = python {
-        return refused(
-            text,
-            "run it with that Python, or pack an environment of this one",
-        );
+    if let Some((text, hint)) = python {
+        return refused(text, hint);
     }
     let text = library::mismatch(&loaded.manifest, transport)?;
     refused(

@@ -68,7 +68,8 @@ pub(crate) fn relocate(bytes: &mut [u8], file: &Path, prefix: &Path, first: Opti
         if text.is_empty() {
             continue;
         }
-        kept.push((if first.is_some() { DT_RPATH } else { tag }, value));
+        let leads = first.is_some_and(|first| text.starts_with(first));
+        kept.push((if leads { DT_RPATH } else { tag }, value));
         if text == path.text {
             continue;
         }

@@ -6,8 +6,10 @@ mod server;
 mod view;
 
 use std::{
+    env,
     ffi::OsString,
     io::ErrorKind,
+    mem,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
@@ -19,7 +21,7 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use nix::{
-    mount::{MsFlags, mount},
+    mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, unshare},
     sys::prctl::set_timerslack,
 };
@@ -90,6 +92,7 @@ fn run(options: &Options) -> anyhow::Result<u8> {
         .enumerate()
         .map(|(number, path)| View::new(path, number, Arc::clone(&server)))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    let current = env::current_dir()?;
     // A thread's namespace is that of the threads it starts, and of its children.
     unshare(CloneFlags::CLONE_NEWNS)
         .and_then(|()| {
@@ -110,14 +113,11 @@ fn run(options: &Options) -> anyhow::Result<u8> {
         .map(|(path, view)| show(path, view))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let _ = set_timerslack(0);
+    // What was opened before is not what is shown.
+    env::set_current_dir(&current)?;
 
     let mut command = Command::new(&options.command[0]);
     let ended = command.args(&options.command[1..]).status();
-    for session in sessions {
-        session
-            .umount_and_join()
-            .context("can't take a folder's view away")?;
-    }
     let ended = match ended {
         Ok(ended) => ended,
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -150,6 +150,11 @@ fn run(options: &Options) -> anyhow::Result<u8> {
         }
         None => table(&folders, &counts),
     }
+    // Who has outlived the command keeps what it has open until this process and its views end.
+    for path in &folders {
+        umount2(path, MntFlags::MNT_DETACH).context("can't take a folder's view away")?;
+    }
+    mem::forget(sessions);
     Ok(ended
         .code()
         .or_else(|| ended.signal().map(|signal| 128 + signal))
