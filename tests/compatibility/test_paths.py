@@ -285,10 +285,14 @@ def test_the_users_own_site_packages_keep_their_place(python, tmp_path):
     bundle = tmp_path / "env.pybundle"
     run([environment.pybundle, "pack", folder, "-o", bundle]).check()
     program = (
-        "import both, inside, outside, sys, site;"
+        "import both, functools, inside, outside, sys, site;"
         "print(both.WHERE, inside.WHERE, outside.WHERE, site.ENABLE_USER_SITE);"
-        "print([path.replace(sys.prefix, '<env>') for path in sys.path"
-        f" if path.startswith({str(tmp_path)!r}) and path.endswith('site-packages')])"
+        # The base's, which the environment sees too, are packed below it.
+        "places = [(sys.prefix, '<env>'), ('<env>/META-INF/pybundle/roots/1', '<base>'),"
+        f" ({str(python.prefix)!r}, '<base>')];"
+        "shown = [path for path in sys.path if path.endswith('-packages')];"
+        "print([functools.reduce(lambda path, place: path.replace(*place), places, path)"
+        " for path in shown])"
     )
     env = {"PYTHONUSERBASE": str(tmp_path / "user")}
     plain = run([environment.python, "-c", program], env=clean_environment(**env)).check().stdout
