@@ -15,6 +15,7 @@ import pytest
 from support import bundles, counter
 from support.bundles import Runner
 from support.environments import Environment
+from support.paths import ROOT
 from support.process import Result, clean_environment, run
 from support.pythons import Python
 
@@ -172,7 +173,7 @@ def test_images_past_their_limit_are_swept(stage: Stage, environment, python, tm
     stage.stage("--limit", "5s")
     (before,) = stage.images()
     other = bundles.runner(environment("varied", python), stage.runner.node_dir)
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 30
     # Whatever else runs on the node removes it, once its time is over.
     while before in stage.images() and time.monotonic() < deadline:
         other.run("-c", "pass").check()
@@ -225,3 +226,40 @@ def test_output_that_nobody_takes_ends_the_job(stage: Stage, wheel_mpi):
     result = wheel_mpi.run(2, words, env=stage.runner.variables(), timeout=60)
     assert result.status == 1
     assert "No space left" in result.stderr
+
+
+def elsewhere(stage: Stage, mounts: dict[object, str], script: str, **env: str | None) -> Result:
+    """Stage where file systems are mounted over folders, with options; then run a script."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    lines = [f"mount -t tmpfs -o {options} none {folder}" for folder, options in mounts.items()]
+    command = " && ".join([*lines, '"$0" stage --bundle "$1"', script])
+    words = ["unshare", "--mount", "sh", "-c", command, stage.program, stage.runner.bundle]
+    variables = clean_environment(**stage.runner.variables(env))
+    result = run(words, env=variables, timeout=60)
+    if "unshare" in result.stderr or "mount:" in result.stderr:
+        pytest.skip(f"this machine can't mount: {result.stderr.strip()}")
+    return result.check()
+
+
+def test_it_says_who_finds_the_images(stage: Stage):
+    if os.stat("/proc/self/ns/pid").st_ino != 0xEFFF_FFFC:
+        pytest.skip("in a container it can't be told")
+    assert "for this job and your later ones on these nodes" in stage.stage().stdout
+    private = elsewhere(stage, {stage.runner.node_dir: "size=4g"}, "true")
+    assert "for the steps of this job: it has a file system of its own there" in private.stdout
+
+
+def test_where_nothing_can_be_run_it_says_so(stage: Stage):
+    if ROOT.is_relative_to("/tmp"):
+        pytest.skip("the clone lies in /tmp, from which nothing can be executed then")
+    mounts = {"/dev/shm": "noexec,size=4g", "/tmp": "noexec,size=4g"}
+    script = "cd /dev/shm/*/*/boot && ls && ls -l pybundle"
+    env = {"PYBUNDLE_NODE_DIR": None, "TMPDIR": "/tmp"}
+    *_, listed = elsewhere(stage, mounts, script, **env).stdout.split("# ")
+    assert "mounted noexec: use `python -m pybundle run`" in listed
+    # A library is opened where it lies: a copy could not be.
+    names = listed.split()
+    libraries = [line for line in listed.splitlines() if line.endswith(".so")]
+    assert len(libraries) >= 2 and all(" -> " in line for line in libraries), listed
+    assert "bin" not in names and "export" not in names

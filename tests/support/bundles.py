@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,19 +103,21 @@ class PackedRunner(Runner):
 def packed_runner(environment: Environment, node_dir: Path) -> PackedRunner:
     """Runs the bundle of an environment by its own Python."""
     plain = runner(environment, node_dir)
-    if not _has_libpython(plain.python.with_name("pybundle"), plain.bundle):
+    if not environment.base.libraries:
         pytest.skip("this Python has no libpython")
     return PackedRunner(plain.bundle, plain.python, plain.node_dir)
-
-
-@functools.cache
-def _has_libpython(program: Path, bundle: Path) -> bool:
-    shown = run([program, "inspect", "--json", bundle]).check()
-    manifest = json.loads(shown.stdout)["manifest"]
-    return manifest["python"]["libpython"] is not None
 
 
 def runner(environment: Environment, node_dir: Path) -> Runner:
     """Runs the bundle of an environment by an interpreter beside it."""
     python: Python = environment.base
     return Runner(bundle(environment), environments.environment("runner", python).python, node_dir)
+
+
+def carried(plain: Runner, folder: Path) -> Path:
+    """The one folder that ``pybundle-python`` needs, made as the README says."""
+    (folder / "bin").mkdir(parents=True)
+    shutil.copy(plain.python.with_name("pybundle-python"), folder / "bin")
+    installed = next(plain.python.parent.parent.glob("lib/python3*/site-packages/pybundle"))
+    shutil.copytree(installed, folder / "pybundle")
+    return folder

@@ -34,14 +34,19 @@ class Python:
         return self.executable.parent.parent
 
     @property
+    def libraries(self) -> list[Path]:
+        """The files of libpython, none where it is part of the executable alone."""
+        names = (f"lib/libpython{self.minor}*.so*", f"lib/*/libpython{self.minor}*.so*")
+        return [path for name in names for path in self.prefix.glob(name)]
+
+    @property
     def places(self) -> list[Path]:
         """Folders and files that are this Python's alone."""
         if self.prefix != Path("/usr"):
             return [self.prefix]
         # The system's own: its prefix is everybody's.
-        libraries = self.prefix.glob(f"lib/*/libpython{self.minor}.so*")
         folders = (f"lib/python{self.minor}", f"local/lib/python{self.minor}", "lib/python3")
-        return [self.executable, *libraries, *(self.prefix / folder for folder in folders)]
+        return [self.executable, *self.libraries, *(self.prefix / folder for folder in folders)]
 
 
 @functools.cache

@@ -97,8 +97,5 @@ def site(environment: Environment, folder: Path, mpi: Mpi) -> Site:
     made.program.with_name("helper.py").write_text("")
     runner = bundles.packed_runner(environment, made.node_dir)
     shutil.copyfile(runner.bundle, made.bundle)
-    (made.own / "bin").mkdir(parents=True)
-    shutil.copy(runner.python.with_name("pybundle-python"), made.own / "bin")
-    installed = next(runner.python.parent.parent.glob("lib/python3*/site-packages/pybundle"))
-    shutil.copytree(installed, made.own / "pybundle")
+    bundles.carried(runner, made.own)
     return made

@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from support import bundles, counter, mpis, shared, slow
+from support import counter, mpis, shared, slow
 from support.environments import W2, WORKLOADS, Environment, environment
 from support.process import clean_environment, run
 from support.pythons import main_python
@@ -51,8 +51,8 @@ def main() -> int:
         bundle = Path(folder) / "w2.pybundle"
         if "pack" in parts:
             packing(w2, bundle)
-        else:
-            shutil.copyfile(bundles.bundle(w2), bundle)
+        elif not {"interpreter", "count"}.isdisjoint(parts):
+            run([w2.pybundle, "pack", w2.folder, "-o", bundle], timeout=300).check()
         nodes = Path(folder) / "nodes"
         nodes.mkdir()
         if "start" in parts:

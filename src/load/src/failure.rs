@@ -5,8 +5,8 @@ use std::{io::Write, thread, time::Duration};
 use crate::{
     Settings,
     folder::node_name,
-    launch::Launch,
-    transport::{self, Group, Launcher, Transport, Wait},
+    join,
+    transport::{self, Group, Transport, Wait},
 };
 
 /// Longest time that a rank which can't go on waits for MPI's end; the others have the same error.
@@ -88,19 +88,24 @@ pub fn agree<T>(
 /// What every rank of a job would say alike: rank 0 does. The others leave it the time to, for a
 /// launcher may end the job when the first rank has left; not all do.
 pub fn once(say: impl FnOnce()) {
-    let launcher = Launcher::detect().filter(|_| !Launch::has_ancestor());
-    if launcher.as_ref().and_then(Launcher::rank).unwrap_or(0) == 0 {
+    if place().0 == 0 {
         say();
     } else {
         thread::sleep(TURN);
     }
 }
 
+/// The rank of this process and their number, as far as the launcher has told.
+fn place() -> (u32, u32) {
+    let launcher = join::launcher();
+    let told = launcher.map(|launcher| (launcher.rank(), launcher.size()));
+    let (rank, size) = told.unwrap_or_default();
+    (rank.unwrap_or(0), size.unwrap_or(1))
+}
+
 /// The end of a start before the ranks could talk: each one says what it knows, except that of
 /// several in a job that fail alike the first is enough.
 pub fn alone(error: &Error) {
-    let launcher = Launcher::detect();
-    let rank = launcher.as_ref().and_then(Launcher::rank);
     // All ranks of a job start from the same files, the same command line and variables: what rank 0
     // lacks, the others lack too.
     let alike = matches!(
@@ -116,8 +121,8 @@ pub fn alone(error: &Error) {
                     | transport::Error::TwoLibraries { .. }
             )
     );
-    let size = launcher.as_ref().and_then(Launcher::size);
-    let say = || print(error, None, rank.unwrap_or(0), size.unwrap_or(1));
+    let (rank, size) = place();
+    let say = || print(error, None, rank, size);
     if alike {
         once(say);
     } else {

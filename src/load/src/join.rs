@@ -47,9 +47,7 @@ pub fn transport(
 ) -> Result<Box<dyn Transport + Send>, Error> {
     let launcher = match settings.mpi {
         Some(MpiMode::Off) => None,
-        // A child of a rank has its variables, and no place in the job.
-        _ if Launch::has_ancestor() => None,
-        _ => Launcher::detect(),
+        _ => launcher(),
     };
     let Some(launcher) = launcher else {
         return Ok(Box::new(Local::new()));
@@ -60,6 +58,12 @@ pub fn transport(
     let world = World::start(plugin, &Wait::asleep("MPI to start", settings.timeout))?;
     launcher.check(world.library(), plugin.flavour(), world.size(Group::WORLD))?;
     Ok(Box::new(world))
+}
+
+/// The launcher that has started this process as a rank. A child of a rank has its variables, and no
+/// place in the job.
+pub(crate) fn launcher() -> Option<Launcher> {
+    Launcher::detect().filter(|_| !Launch::has_ancestor())
 }
 
 /// The same job, joined before by another part of this process through the plug-in at `plugin`.

@@ -13,7 +13,7 @@
 //! | [`launch`], [`join`], [`failure`] | whose child a process is, its job, and how a start fails |
 //! | [`package`] | where the installation lies, for programs that are no Python |
 //! | [`mod@load`] | the sequence of collective calls, in one function |
-//! | `plan`, `nodes`, `folder`, `room` | what to load, which ranks share an image, where it lies |
+//! | `plan`, `nodes`, `folder`, `mounts`, `room` | what to load, which ranks share an image, where it lies |
 //! | `fill`, `way`, `read`, `broadcast`, `store`, `decode` | bytes: read by root, received by leaders, decoded by all |
 //! | [`image`] | what lies on a node: creating, attaching, placing, removing |
 //! | [`job`] | what one rank counts while its program runs |
@@ -34,6 +34,7 @@ pub mod join;
 mod known;
 pub mod launch;
 pub mod load;
+mod mounts;
 mod nodes;
 pub mod package;
 mod patience;

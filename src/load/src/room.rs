@@ -12,7 +12,10 @@ use nix::sys::{
     statvfs::statvfs,
 };
 
-use crate::Result;
+use crate::{
+    Result,
+    mounts::{self, Mount},
+};
 
 /// What a folder can take.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,17 +148,16 @@ fn memory_available() -> Option<u64> {
 
 /// What each memory-limited control group above this process still allows.
 fn control_groups() -> Vec<(u64, PathBuf)> {
-    let read = |path: &str| fs_err::read_to_string(path).unwrap_or_default();
     groups(
-        &read("/proc/self/cgroup"),
-        &read("/proc/self/mountinfo"),
+        &fs_err::read_to_string("/proc/self/cgroup").unwrap_or_default(),
+        &fs_err::read("/proc/self/mountinfo").unwrap_or_default(),
         |path| fs_err::read_to_string(path).ok(),
     )
 }
 
 fn groups(
     memberships: &str,
-    mounts: &str,
+    mounts: &[u8],
     read: impl Fn(&Path) -> Option<String>,
 ) -> Vec<(u64, PathBuf)> {
     let mut found = Vec::new();
@@ -186,19 +188,17 @@ fn groups(
 }
 
 /// Where the hierarchy is mounted: the group that is its root, and the folder.
-fn mount(mounts: &str, unified: bool) -> Option<(PathBuf, PathBuf)> {
-    mounts.lines().find_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        let mut after = after.split(' ');
-        let (kind, options) = (after.next()?, after.nth(1).unwrap_or_default());
-        let fits = if unified {
-            kind == "cgroup2"
-        } else {
-            kind == "cgroup" && options.split(',').any(|option| option == "memory")
-        };
-        let mut before = before.split(' ').skip(3);
-        fits.then_some((PathBuf::from(before.next()?), PathBuf::from(before.next()?)))
-    })
+fn mount(mountinfo: &[u8], unified: bool) -> Option<(PathBuf, PathBuf)> {
+    let fits = |mount: &Mount| {
+        let mut options = mount.options.split(',');
+        match mount.kind.as_str() {
+            "cgroup2" => unified,
+            "cgroup" => !unified && options.any(|option| option == "memory"),
+            _ => false,
+        }
+    };
+    let mount = mounts::all(mountinfo).find(fits)?;
+    Some((mount.root, mount.place))
 }
 
 fn group_room(group: &Path, unified: bool, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
@@ -272,9 +272,9 @@ mod tests {
 
     #[test]
     fn every_ancestor_with_a_limit_counts() {
-        let mounts = "\
+        let mounts = b"\
 30 23 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate
-31 23 0:27 /outer /cg/memory rw - cgroup cgroup rw,memory
+31 23 0:27 /out\\134x2der /cg/memory rw - cgroup cgroup rw,memory
 ";
         let read = |path: &Path| {
             let text = match path.to_str()? {
@@ -291,7 +291,7 @@ mod tests {
         };
         let found = groups("0::/job/step\n", mounts, read);
         assert_eq!(found, [(350, PathBuf::from("/sys/fs/cgroup/job"))]);
-        let found = groups("5:cpu:/x\n9:memory,cpu:/outer/a\n", mounts, read);
+        let found = groups("5:cpu:/x\n9:memory,cpu:/out\\x2der/a\n", mounts, read);
         assert_eq!(found, [(20, PathBuf::from("/cg/memory"))]);
     }
 }

@@ -77,10 +77,8 @@ fn settings(py: Python<'_>, options: Options) -> Result<Settings, pybundle_load:
     }
     if settings.bundle.as_os_str().is_empty() {
         let staged = package::folder().and_then(|folder| boot::bundle_of(&folder));
-        settings.bundle = match staged {
-            Some(bundle) => bundle,
-            None => bundle_beside(py).unwrap_or_default(),
-        };
+        let bundle = staged.or_else(|| bundle_beside(py).ok());
+        settings.bundle = bundle.unwrap_or_default();
     }
     if Launch::has_ancestor() {
         // The variable meant the run that this one is a child of.

@@ -80,8 +80,10 @@ pub fn complete(boot: &Path, package: &Path, program: &Path) -> io::Result<()> {
     for entry in fs::read_dir(package)? {
         let entry = entry?;
         let name = entry.file_name();
-        let is_library = |name: &str| name.starts_with("_native.") || name.starts_with("_mpi_");
-        if name.to_str().is_some_and(is_library) && entry.path().is_file() {
+        let belongs = name
+            .to_str()
+            .is_some_and(|name| is_native(name) || is_plugin(name));
+        if belongs && entry.path().is_file() {
             replace(&entry.path(), &boot.join("pybundle").join(name))?;
         }
     }
@@ -144,6 +146,16 @@ pub fn hook(image: &Image, boot: &Path) -> io::Result<()> {
     fs::rename(new, file)
 }
 
+/// Is this file of the package the extension module?
+fn is_native(name: &str) -> bool {
+    name.starts_with("_native.") && Path::new(name).extension() == Some("so".as_ref())
+}
+
+/// Is it a plug-in, or what belongs to one?
+fn is_plugin(name: &str) -> bool {
+    name.starts_with("_mpi_")
+}
+
 fn fill(boot: &Path, package: &Path, cache_tag: &str, executable: bool) -> io::Result<()> {
     let copy = boot.join("pybundle");
     fs::create_dir_all(&copy)?;
@@ -154,11 +166,9 @@ fn fill(boot: &Path, package: &Path, cache_tag: &str, executable: bool) -> io::R
         let entry = entry?;
         let name = entry.file_name();
         let Some(text) = name.to_str() else { continue };
-        let native =
-            text.starts_with("_native.") && Path::new(text).extension() == Some("so".as_ref());
-        if native && executable {
+        if is_native(text) && executable {
             fs::copy(entry.path(), copy.join(&name))?;
-        } else if native || text.starts_with("_mpi_") {
+        } else if is_native(text) || is_plugin(text) {
             // Only ranks of a job that a child starts need a plug-in.
             symlink(entry.path(), copy.join(&name))?;
         }

@@ -58,9 +58,6 @@ const EARLY_PACKAGES: [&[u8]; 3] = [ENCODINGS, b"collections", b"re"];
 /// In the image's folder: what the interpreter needs is placed.
 const STARTS: &str = "starts";
 
-/// Python takes its extension modules to be in a folder of this name.
-const DYNLOAD: &[u8] = b"lib-dynload";
-
 /// What starts a packed interpreter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interpreter {
@@ -111,14 +108,15 @@ impl Image {
 
     /// Places what the interpreter imports by itself, with bytecode.
     fn place_early(&self) -> Result<()> {
-        // `site` takes no folder that isn't there.
-        let folders = self.manifest.sys_path.iter();
-        self.make_folders(folders.filter_map(|folder| self.index.find_folder(folder.as_bytes())))?;
         for folder in &self.manifest.sys_path {
-            let row = self.index.find_folder(folder.as_bytes());
-            let Some(row) = row.filter(|&row| self.is_standard(row)) else {
+            let Some(row) = self.index.find_folder(folder.as_bytes()) else {
                 continue;
             };
+            // Python takes no folder that isn't there: for `sys.path`, or as its extension modules'.
+            self.make_folders([row])?;
+            if !self.is_standard(row) {
+                continue;
+            }
             let below = |name: &[u8]| [folder.as_bytes(), b"/", name].concat();
             let packages = EARLY_PACKAGES.map(|name| self.index.find_folder(&below(name)));
             let is_inside = |module: &Module| packages.contains(&Some(module.folder));
@@ -126,7 +124,6 @@ impl Image {
             let single = single.filter_map(|name| self.index.find_module(row, name));
             let modules = self.modules().filter(|(_, module)| is_inside(module));
             self.place_with_bytecode(single.chain(modules))?;
-            self.make_folders(self.index.find_folder(&below(DYNLOAD)))?;
         }
         Ok(())
     }

@@ -10,7 +10,6 @@
 //! | `work` | entries into place: claimed, read, verified, decoded |
 //! | [`boot`] | how other Pythons of the node find the image |
 //! | `interpreter` | the packed Python: what it reads before a finder serves it |
-//! | `mounts` | who else sees it |
 //! | `code`, `tree` | where they go: the code segment, the tree |
 
 pub mod boot;
@@ -18,7 +17,6 @@ pub(crate) mod claims;
 pub(crate) mod code;
 mod interpreter;
 pub(crate) mod lock;
-mod mounts;
 pub(crate) mod place;
 pub(crate) mod segment;
 pub(crate) mod site;
@@ -43,7 +41,7 @@ pub use interpreter::Interpreter;
 pub use segment::Mapping;
 pub use sweep::{Cleaned, clean, unstage};
 
-use crate::{Error, Job, Result, environment::DEFAULT_TIMEOUT, error::io_at, folder};
+use crate::{Error, Job, Result, environment::DEFAULT_TIMEOUT, error::io_at, folder, mounts};
 use site::Site;
 use stored::Stored;
 use work::{Blocks, Worker};

@@ -1,13 +1,18 @@
 #![expect(unsafe_code, reason = "walks the loaded objects")]
 //! Which build of Python is running.
 
-use std::{ffi::c_void, slice};
+use std::{ffi::c_void, slice, sync::OnceLock};
 
 use pybundle_bundle::build;
 
 /// The build ID of the object that Python's functions lie in: libpython, or an executable that was
-/// linked without one. `None` if its linker wrote none. Touches no file.
-pub(crate) fn running() -> Option<String> {
+/// linked without one. `None` if its linker wrote none. Touches no file, and looks once.
+pub(crate) fn running() -> Option<&'static str> {
+    static FOUND: OnceLock<Option<String>> = OnceLock::new();
+    FOUND.get_or_init(search).as_deref()
+}
+
+fn search() -> Option<String> {
     let mut search = Search {
         address: pyo3::ffi::Py_GetVersion as *const () as usize,
         found: None,

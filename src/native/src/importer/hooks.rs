@@ -57,12 +57,12 @@ fn is_metadata(name: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 /// Is this the module that makes sub-interpreters?
 pub(crate) fn makes_interpreters(name: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let py = name.py();
-    let makers = [
-        intern!(py, "_interpreters"),
-        intern!(py, "_xxsubinterpreters"),
-    ];
-    Ok(name.eq(makers[0])? || name.eq(makers[1])?)
+    for maker in MAKERS {
+        if name.eq(maker)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Teaches that module to get ready for sub-interpreters, which have CPython's finders alone and
@@ -91,6 +91,8 @@ pub(crate) fn teach_present_interpreters(state: &'static State, py: Python<'_>) 
     );
     for name in MAKERS {
         let module = match modules.get_item(name) {
+            // A program may have forbidden it.
+            Ok(module) if module.is_none() => continue,
             Ok(module) => module,
             Err(_) if builtin.contains(name)? => py.import(name)?.into_any(),
             Err(_) => continue,

@@ -32,7 +32,7 @@ impl Stdlib {
             )));
         }
         match build::running() {
-            Some(got) if !made.builds.is_empty() && !made.builds.contains(&got) => {
+            Some(got) if !made.builds.is_empty() && !made.builds.iter().any(|id| id == got) => {
                 let expected = made.builds.join("` or `");
                 Ok(Self::OtherBuild(format!(
                     "build ID: expected `{expected}`, got `{got}`"

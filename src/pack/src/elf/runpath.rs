@@ -49,31 +49,19 @@ pub(crate) fn relocate(bytes: &mut [u8], file: &Path, prefix: &Path, first: Opti
             kept.push((tag, value));
             continue;
         };
-        let mut text = folders(&path.text, file, prefix);
-        if let Some(first) = first.filter(|first| first.len() <= path.text.len()) {
-            let rest = text
-                .split(':')
-                .filter(|folder| !folder.is_empty() && *folder != first);
-            let all = [first]
-                .into_iter()
-                .chain(rest)
-                .collect::<Vec<_>>()
-                .join(":");
-            text = if all.len() <= path.text.len() {
-                all
-            } else {
-                first.to_owned()
-            };
-        }
+        let room = if path.shared { 0 } else { path.text.len() };
+        let text = folders(&path.text, file, prefix);
+        let led = first.and_then(|first| led(first, &text, room));
+        let tag = if led.is_some() { DT_RPATH } else { tag };
+        let text = led.unwrap_or(text);
         if text.is_empty() {
             continue;
         }
-        let leads = first.is_some_and(|first| text.starts_with(first));
-        kept.push((if leads { DT_RPATH } else { tag }, value));
+        kept.push((tag, value));
         if text == path.text {
             continue;
         }
-        if text.len() > path.text.len() || path.shared {
+        if text.len() > room {
             complete = false;
             continue;
         }
@@ -181,6 +169,16 @@ fn folders(text: &str, file: &Path, prefix: &Path) -> String {
     folders.collect::<Vec<_>>().join(":")
 }
 
+/// Folders behind `first`, or that one alone, as there is room.
+fn led(first: &str, folders: &str, room: usize) -> Option<String> {
+    let rest = folders
+        .split(':')
+        .filter(|folder| !folder.is_empty() && *folder != first);
+    let all: Vec<_> = [first].into_iter().chain(rest).collect();
+    let texts = [all.join(":"), first.to_owned()];
+    texts.into_iter().find(|text| text.len() <= room)
+}
+
 /// Without `.` and `..`, by the text alone.
 fn normalised(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
@@ -212,6 +210,24 @@ mod tests {
         ] {
             let got = folders(text, Path::new(file), Path::new("/p"));
             assert_eq!(got, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_folder_is_named_if_there_is_room() {
+        for (folders, room, expected) in [
+            ("", 14, Some("$ORIGIN/../lib")),
+            ("", 13, None),
+            ("$ORIGIN/../lib", 14, Some("$ORIGIN/../lib")),
+            (
+                "$ORIGIN/../x:$ORIGIN/../lib",
+                40,
+                Some("$ORIGIN/../lib:$ORIGIN/../x"),
+            ),
+            ("$ORIGIN/../x", 20, Some("$ORIGIN/../lib")),
+        ] {
+            let got = led("$ORIGIN/../lib", folders, room);
+            assert_eq!(got.as_deref(), expected, "{folders} {room}");
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
     mem,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::{Command, ExitCode, ExitStatus},
     sync::Arc,
     time::Duration,
 };
@@ -130,24 +130,7 @@ fn run(options: &Options) -> anyhow::Result<u8> {
 
     let counts = server.counts(folders.len());
     match &options.output {
-        Some(path) => {
-            let end = match ended.signal() {
-                Some(signal) => json!({ "signal": signal }),
-                None => json!({ "status": ended.code() }),
-            };
-            let words: Vec<_> = options
-                .command
-                .iter()
-                .map(|word| word.to_string_lossy())
-                .collect();
-            let folders: Vec<_> = folders
-                .iter()
-                .zip(&counts)
-                .map(|(path, counts)| counts.json(path))
-                .collect();
-            let report = json!({ "slowfs": 1, "command": words, "end": end, "folders": folders });
-            fs_err::write(path, format!("{report}\n"))?;
-        }
+        Some(path) => fs_err::write(path, report(&options.command, ended, &folders, &counts))?,
         None => table(&folders, &counts),
     }
     // Who has outlived the command keeps what it has open until this process and its views end.
@@ -177,6 +160,24 @@ fn show(path: &Path, view: View) -> anyhow::Result<BackgroundSession> {
                 path.display()
             )
         })
+}
+
+/// The counts as README.md describes them.
+fn report(
+    command: &[OsString],
+    ended: ExitStatus,
+    folders: &[PathBuf],
+    counts: &[Counts],
+) -> String {
+    let end = match ended.signal() {
+        Some(signal) => json!({ "signal": signal }),
+        None => json!({ "status": ended.code() }),
+    };
+    let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+    let folders = folders.iter().zip(counts);
+    let folders: Vec<_> = folders.map(|(path, counts)| counts.json(path)).collect();
+    let report = json!({ "slowfs": 1, "command": words, "end": end, "folders": folders });
+    format!("{report}\n")
 }
 
 fn table(folders: &[PathBuf], counts: &[Counts]) {

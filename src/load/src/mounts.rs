@@ -1,8 +1,7 @@
-//! Who else sees a folder: the mounts of this process beside those of the node's first one.
+//! The mounted file systems that processes see, as proc(5) describes `mountinfo`.
 //!
 //! A batch system may give every job a `/dev/shm` and `/tmp` of its own, by a mount namespace
-//! (Slurm's `job_container/tmpfs`). What is left there is gone with the job. proc(5) has the layout
-//! of `mountinfo`.
+//! (Slurm's `job_container/tmpfs`). What is left there is gone with the job.
 
 use std::{
     ffi::OsString,
@@ -11,12 +10,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A mounted file system, as far as it matters where a path leads: device, root in it, and where.
+/// A mounted file system.
 #[derive(Debug, PartialEq, Eq)]
-struct Mount {
+pub(crate) struct Mount {
+    /// Its device's numbers.
     device: String,
-    root: PathBuf,
-    place: PathBuf,
+    /// The folder in it that is to be seen.
+    pub(crate) root: PathBuf,
+    /// Where that is to be seen.
+    pub(crate) place: PathBuf,
+    /// What file system it is.
+    pub(crate) kind: String,
+    /// The file system's own options.
+    pub(crate) options: String,
 }
 
 /// The inode of the node's own process namespace: `PROC_PID_INIT_INO` of Linux.
@@ -24,32 +30,43 @@ const NODE: u64 = 0xEFFF_FFFC;
 
 /// Does a folder lie on a file system that the node's other jobs don't see there? `None` where it
 /// can't be told.
-pub(super) fn is_private(folder: &Path) -> Option<bool> {
+pub(crate) fn is_private(folder: &Path) -> Option<bool> {
     // In a container the first process is the container's.
     if fs::metadata("/proc/self/ns/pid").ok()?.ino() != NODE {
         return None;
     }
     let read = |process: &str| fs::read(format!("/proc/{process}/mountinfo")).ok();
-    let (own, first) = (read("self")?, read("1")?);
-    Some(under(&own, folder)? != under(&first, folder)?)
+    let (own, first) = (under(&read("self")?, folder)?, under(&read("1")?, folder)?);
+    let leads = |mount: Mount| (mount.device, mount.root, mount.place);
+    Some(leads(own) != leads(first))
+}
+
+/// All mounts, in the order in which they were made.
+pub(crate) fn all(mountinfo: &[u8]) -> impl Iterator<Item = Mount> {
+    let lines = mountinfo.split(|&byte| byte == b'\n');
+    lines.filter_map(parse)
 }
 
 /// The mount that a path leads to.
-fn under(mounts: &[u8], folder: &Path) -> Option<Mount> {
-    let all = mounts.split(|&byte| byte == b'\n').filter_map(parse);
-    let above = all.filter(|mount| folder.starts_with(&mount.place));
+fn under(mountinfo: &[u8], folder: &Path) -> Option<Mount> {
+    let above = all(mountinfo).filter(|mount| folder.starts_with(&mount.place));
     // Of several at one place the last is on top.
     above.max_by_key(|mount| mount.place.components().count())
 }
 
 fn parse(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|&byte| byte == b' ').skip(2);
-    let device = String::from_utf8(fields.next()?.to_vec()).ok()?;
+    let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+    let device = text(fields.next()?);
     let (root, place) = (unescaped(fields.next()?), unescaped(fields.next()?));
+    // Optional fields end with this one.
+    let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
     Some(Mount {
         device,
         root,
         place,
+        kind: text(rest.next()?),
+        options: text(rest.nth(1)?),
     })
 }
 
