@@ -59,6 +59,19 @@ def test_every_python_runs_all_forms(minor, run, programs, environment, tmp_path
             assert shown(ours) == shown(plain)
 
 
+@pytest.mark.parametrize("text", [b"# coding: unknown\n", b"print('\xe9')\n", b"1\0\n2\n"])
+def test_a_program_that_cannot_be_read_is_a_syntax_error(run, small_runner, tmp_path, text):
+    (tmp_path / "app.py").write_bytes(text)
+    for result in (
+        run([small_runner.python, "app.py"], env=clean_environment(), cwd=tmp_path),
+        small_runner.run("app.py", cwd=tmp_path),
+    ):
+        # Python's words for a file are others than for a text.
+        assert (result.status, result.stdout) == (1, "")
+        assert "SyntaxError" in result.stderr or "ValueError: source code" in result.stderr
+        assert "pybundle" not in result.stderr
+
+
 def test_isolated_python_keeps_folders_off_the_path(run, programs, small_runner):
     code = "import sys; print(sys.path[0])"
     for option in ("-I", *(("-P",) if sys.version_info >= (3, 11) else ())):

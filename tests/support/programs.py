@@ -20,6 +20,8 @@ PROGRAMS = {
     "error.py": "def inner():\n    raise ValueError('x')\n\n\ninner()\n",
     "chained.py": "try:\n    1 / 0\nexcept Exception as error:\n    raise KeyError(1) from error\n",
     "syntax.py": "def inner(:\n",
+    "latin.py": "# -*- coding: latin-1 -*-\nprint(ascii('\u00e9'))\n",
+    "warns.py": "print(1 is 1)\n",
     "status.py": "import ast, atexit, sys\natexit.register(print, 'at exit')\nprint('buffered')\n"
     "sys.exit(ast.literal_eval(sys.argv[1]))\n",
     "hook.py": "import sys\n\n\ndef hook(*args):\n    print(args[0])\n    sys.exit(5)\n\n\n"
@@ -61,6 +63,9 @@ FORMS: dict[str, list[str]] = {
     "exception in a command": ["-c", "def inner():\n    1 / 0\ninner()"],
     "syntax error": ["syntax.py"],
     "syntax error in a command": ["-c", "def inner(:"],
+    "encoding": ["latin.py"],
+    "syntax warning": ["warns.py"],
+    "command that names an encoding": ["-c", "# coding: latin-1\nprint(ascii('\u00e9'))"],
     "hook": ["hook.py"],
     "interrupt": ["interrupt.py"],
     "interrupt in a module": ["-m", "interrupt"],
@@ -76,7 +81,8 @@ def write(folder: Path) -> Path:
     for name, text in PROGRAMS.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
+        # All but one are ASCII, which says that it is Latin-1.
+        path.write_text(text, encoding="latin-1")
     (folder / "links").mkdir()
     (folder / "links/show.py").symlink_to("../show.py")
     with zipfile.ZipFile(folder / "app.zip", "w") as archive:

@@ -31,6 +31,8 @@ pub const RECEIPT: &str = "PYBUNDLE_RECEIPT";
 pub const LOG: &str = "PYBUNDLE_LOG";
 /// What happens to MPI.
 pub const MPI: &str = "PYBUNDLE_MPI";
+/// What happens to the garbage collector.
+pub const GC: &str = "PYBUNDLE_GC";
 /// Longest time without progress while loading.
 pub const TIMEOUT: &str = "PYBUNDLE_TIMEOUT";
 /// Switches everything off.
@@ -41,7 +43,7 @@ pub const IMAGE: &str = "PYBUNDLE_IMAGE";
 pub const JOB: &str = "PYBUNDLE_JOB";
 
 /// All variables, in the order of the README's table.
-pub const VARIABLES: [Variable; 9] = [
+pub const VARIABLES: [Variable; 10] = [
     Variable {
         name: BUNDLE,
         meaning: "the bundle; with site integration it also switches the loader on",
@@ -69,6 +71,13 @@ pub const VARIABLES: [Variable; 9] = [
         meaning: "`keep`: MPI is finalised after the program; `release`: before its first line; \
                   `off`: no MPI, each process reads for itself",
         default: "`keep` if the bundle or the program uses MPI, else `release`",
+    },
+    Variable {
+        name: GC,
+        meaning: "`auto`: automatic garbage collections wait while imports go on, and the \
+                  interpreter's last ones are left out where they would only free memory; `keep`: \
+                  the collector is left alone",
+        default: "`auto`",
     },
     Variable {
         name: TIMEOUT,
@@ -143,6 +152,8 @@ pub struct Settings {
     pub log: bool,
     /// MPI, `None` to decide by what the bundle needs.
     pub mpi: Option<MpiMode>,
+    /// The garbage collector is left alone.
+    pub keep_gc: bool,
     /// Nothing is to be done at all.
     pub disabled: bool,
 }
@@ -161,6 +172,7 @@ impl Default for Settings {
             receipt: None,
             log: false,
             mpi: None,
+            keep_gc: false,
             disabled: false,
         }
     }
@@ -203,6 +215,14 @@ impl Settings {
                 _ => return Err(refused(MPI, "`keep`, `release` or `off`", &value)),
             },
         };
+        let keep_gc = match set(GC) {
+            None => false,
+            Some(value) => match value.to_str() {
+                Some("auto") => false,
+                Some("keep") => true,
+                _ => return Err(refused(GC, "`auto` or `keep`", &value)),
+            },
+        };
         Ok(Self {
             bundle: path(BUNDLE).unwrap_or_default(),
             node_dir: path(NODE_DIR),
@@ -210,6 +230,7 @@ impl Settings {
             receipt: path(RECEIPT),
             log: switch(LOG)?,
             mpi,
+            keep_gc,
             disabled: switch(DISABLE)?,
             ..Self::default()
         })
@@ -265,6 +286,7 @@ mod tests {
             (RECEIPT, "r.json"),
             (LOG, "1"),
             (MPI, "off"),
+            (GC, "keep"),
             (TIMEOUT, "1.5"),
             (DISABLE, "1"),
         ])
@@ -275,6 +297,7 @@ mod tests {
             receipt: Some("r.json".into()),
             log: true,
             mpi: Some(MpiMode::Off),
+            keep_gc: true,
             timeout: Some(Duration::from_millis(1500)),
             disabled: true,
             ..Settings::default()
@@ -300,6 +323,11 @@ mod tests {
                 MPI,
                 "yes",
                 "`PYBUNDLE_MPI`: expected `keep`, `release` or `off`, got `yes`",
+            ),
+            (
+                GC,
+                "off",
+                "`PYBUNDLE_GC`: expected `auto` or `keep`, got `off`",
             ),
             (
                 LOG,

@@ -20,6 +20,7 @@ use pybundle_load::{
 use pyo3::{intern, prelude::*};
 
 use crate::{
+    collector,
     exit::{self, Mpi, Process},
     importer::{self, Options},
     package,
@@ -170,6 +171,7 @@ pub(crate) fn attach_to(py: Python<'_>, dir: &Path, settings: &Settings) -> PyRe
     )?;
     importer::install(py, image, job, Options::default())?;
     register_fork(py)?;
+    collector::install(py, settings)?;
     Ok(true)
 }
 

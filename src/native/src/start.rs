@@ -23,7 +23,7 @@ use pybundle_load::{
 use pyo3::prelude::*;
 
 use crate::{
-    children,
+    children, collector,
     exit::{self, LauncherSocket, Mpi, Process},
     importer::{self, Options},
     package,
@@ -261,6 +261,7 @@ fn install(
         facts.redirected = installed.redirected;
         facts.standard_library = installed.stdlib.text();
         children::prepare(py, &image, Some(&job), &own)?;
+        collector::install(py, settings)?;
     } else {
         fallback::add_environment(py, &manifest)?;
         if let Some(reason) = fell_back.filter(|_| settings.log) {

@@ -1,10 +1,14 @@
 #![expect(
     unsafe_code,
-    reason = "unmarshalling and evaluating code are C functions"
+    reason = "unmarshalling, compiling and evaluating code are C functions"
 )]
-//! Code from the node image: unmarshalled from the mapping, run as `exec` runs it.
+//! Code from the node image: unmarshalled from the mapping, run as `exec` runs it. And a program's,
+//! compiled as the interpreter does.
 
-use std::ffi::{c_char, c_int};
+use std::{
+    ffi::{CString, OsStr, c_char, c_int},
+    os::unix::ffi::OsStrExt as _,
+};
 
 use pyo3::{exceptions::PyImportError, ffi, intern, prelude::*, types::PyDict};
 
@@ -71,4 +75,31 @@ pub(crate) fn execute(code: &Bound<'_, PyAny>, namespace: &Bound<'_, PyDict>) ->
         )
     }?;
     Ok(())
+}
+
+/// The code of a program, as the interpreter itself compiles it: an encoding that `source` names
+/// holds. `compile()`, the function, would first make the hundred classes of `ast`, which takes a
+/// third of what we add to a start.
+///
+/// `None` for a source that only that function refuses as it should: one with null bytes.
+///
+/// # Errors
+/// `SyntaxError` and what else compiling raises.
+pub(crate) fn compile<'py>(
+    py: Python<'py>,
+    source: &[u8],
+    file: &OsStr,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let (Ok(source), Ok(file)) = (CString::new(source), CString::new(file.as_bytes())) else {
+        return Ok(None);
+    };
+    // SAFETY: both are strings that end with a null byte, which CPython only reads; the result is a
+    // new reference or null with an exception set.
+    let code = unsafe {
+        Bound::from_owned_ptr_or_err(
+            py,
+            ffi::Py_CompileString(source.as_ptr(), file.as_ptr(), ffi::Py_file_input),
+        )
+    }?;
+    Ok(Some(code))
 }

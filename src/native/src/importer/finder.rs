@@ -5,6 +5,12 @@
 //! module (namespace packages, names that nothing has) is left to `PathFinder`, which finds our
 //! folders' part of the answer through the path hook.
 
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use nix::time::{ClockId, clock_gettime};
 use pyo3::{
     intern,
     prelude::*,
@@ -19,6 +25,26 @@ use super::{
     program::{self, ProgramFinderMethods},
     state::State,
 };
+
+/// When a module was last searched for, in milliseconds of [`now`].
+static SEARCHED: AtomicU64 = AtomicU64::new(0);
+
+/// A module is searched for.
+pub(super) fn searching() {
+    SEARCHED.store(now(), Ordering::Relaxed);
+}
+
+/// How long no module has been searched for.
+pub(crate) fn quiet_for() -> Duration {
+    Duration::from_millis(now().saturating_sub(SEARCHED.load(Ordering::Relaxed)))
+}
+
+/// Milliseconds of a clock that costs no system call.
+fn now() -> u64 {
+    let time =
+        clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::ZERO, Duration::from);
+    time.as_millis() as u64
+}
 
 /// Finds modules of the bundle, and of everything else on the path.
 #[pyclass(frozen, module = "pybundle._native")]
@@ -53,6 +79,7 @@ fn search<'py>(
     path: Option<&Bound<'py, PyAny>>,
     target: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
+    searching();
     let py = fullname.py();
     let sys = state.machinery.sys.bind(py);
     let top = path.is_none();

@@ -13,7 +13,7 @@ use pyo3::{exceptions::PyImportError, intern, prelude::*, types::PyList};
 
 use super::{
     claims::Claims,
-    finder::Finder,
+    finder::{self, Finder},
     hooks,
     paths::Standard,
     state::State,
@@ -87,6 +87,7 @@ pub(crate) fn install(
     state.serve_program(py)?;
     state.make_finders(py)?;
     insert_finder(state, py)?;
+    finder::searching();
     hooks::register(state, py)?;
     hooks::teach_present_interpreters(state, py)?;
     unplaced::teach_metadata(state, intern!(py, "importlib.metadata").as_any())?;

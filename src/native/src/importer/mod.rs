@@ -48,6 +48,9 @@ mod unplaced;
 mod variables;
 mod version;
 
+pub(crate) use code::compile;
+pub(crate) use finder::quiet_for;
+pub(crate) use guard::guard;
 pub(crate) use install::{Options, install};
 pub(crate) use library::is_loaded;
 pub(crate) use stdlib::{OTHER_LIBRARY, check_build};

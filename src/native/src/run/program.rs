@@ -15,7 +15,7 @@ use pyo3::{
 };
 
 use super::arguments::Program;
-use crate::start::Source;
+use crate::{importer, start::Source};
 
 /// What a zip file ends with: its end record, then a comment of at most 65,535 bytes.
 const ZIP_END: &[u8] = b"PK\x05\x06";
@@ -209,6 +209,20 @@ fn compile<'py>(
     source: &Bound<'py, PyAny>,
     file: &OsStr,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let compiled = if let Ok(source) = source.cast::<PyBytes>() {
+        importer::compile(py, source.as_bytes(), file)?
+    } else {
+        match source.cast::<PyString>()?.to_cow() {
+            // Since 3.10 a command has no encoding: what looks like one is a comment.
+            Ok(text) if !text.contains("coding") || py.version_info() < (3, 10) => {
+                importer::compile(py, text.as_bytes(), file)?
+            }
+            _ => None,
+        }
+    };
+    if let Some(code) = compiled {
+        return Ok(code);
+    }
     let compile = py.import("builtins")?.getattr("compile")?;
     // No flags, and none inherited from a caller.
     compile.call1((source, file, "exec", 0, true))
