@@ -216,13 +216,22 @@ sys.noticed = weakref.ref(cycle, lambda gone: os.write(1, b'collected'))
 """
 
 
-@pytest.mark.parametrize("modules", ["json", "numpy, h5py, yaml, requests", "mpi4py.MPI"])
+@pytest.mark.parametrize("modules", ["json", "numpy, h5py, yaml, requests"])
 def test_the_last_collections_are_left_out(core, modules):
     # Not even a weak reference's callback may be waited for: the one thing that differs.
     code = NOTICED.format(modules=modules)
     result = core.run("-c", f"{code}\ndel cycle", env={"PYBUNDLE_LOG": "1"}).check()
     assert result.stdout == "", result.stderr
     assert core.run("-c", f"{code}\ndel cycle", env=KEEP).check().stdout == "collected"
+
+
+@pytest.mark.mpi
+def test_they_are_left_out_on_every_rank(environment, python, wheel_mpi, tmp_path):
+    runner = bundles.runner(environment("core", python), tmp_path / "node")
+    code = NOTICED.format(modules="numpy, mpi4py.MPI") + "\ndel cycle"
+    assert runner.launch(wheel_mpi, 2, ["-c", code]).check().stdout == ""
+    kept = runner.launch(wheel_mpi, 2, ["-c", code], env=KEEP).check().stdout
+    assert kept == 2 * "collected"
 
 
 def test_who_is_in_the_way_is_logged(small_runner):
