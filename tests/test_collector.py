@@ -134,6 +134,11 @@ ENDINGS = {
     "class Last(Base, dict):\n    pass\nlast = Last()\nlast['own'] = last\n",
     "__del__ set later": "class Last(list):\n    pass\nlast = Last()\nlast.append(last)\n"
     "Last.__del__ = lambda self: print('gone')\n",
+    "__del__ of a base in C": "class Base:\n    __slots__ = ()\n    def __del__(self):\n"
+    "        print('gone')\nclass Last(Base, list):\n    pass\nlast = Last()\nlast.append(last)\n",
+    "a metaclass that makes attributes": "class Meta(type):\n    def __getattr__(cls, name):\n"
+    "        print('asked', name)\n        raise AttributeError(name)\n"
+    "class Thing(metaclass=Meta):\n    pass\nthing = Thing()\n",
     "a generator": "def wait():\n    try:\n        yield\n    finally:\n        print('closed')\n"
     "waiting = wait()\nnext(waiting)\n",
     "a context that is open": "import contextlib\n@contextlib.contextmanager\ndef manage():\n"

@@ -10,7 +10,10 @@
 //! known to be: files, sockets with data, databases and whatever a library nobody listed here has
 //! may write when they go.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    ffi::{c_int, c_void},
+};
 
 use pyo3::{
     exceptions::PyBaseException,
@@ -264,9 +267,6 @@ fn is_tracked(object: &Bound<'_, PyAny>) -> bool {
     unsafe { ffi::PyObject_GC_IsTracked(object.as_ptr()) == 1 }
 }
 
-/// How CPython frees objects of a type.
-type Free = *mut std::ffi::c_void;
-
 /// What was found out so far.
 struct Look<'py> {
     py: Python<'py>,
@@ -274,7 +274,7 @@ struct Look<'py> {
     /// The last verdicts, each at a place that the type's address gives: one step for most objects.
     last: Vec<(*mut ffi::PyTypeObject, Verdict)>,
     /// How objects of classes written in Python are freed.
-    class: Free,
+    class: *mut c_void,
     /// The standard streams, what is below them included.
     streams: Vec<Bound<'py, PyAny>>,
 }
@@ -285,7 +285,7 @@ impl<'py> Look<'py> {
         let class = py
             .get_type::<PyType>()
             .call1(("Plain", PyTuple::empty(py), namespace))?;
-        let class = free_of(class.cast::<PyType>()?);
+        let class = slot(class.cast::<PyType>()?, ffi::Py_tp_dealloc);
         let sys = py.import("sys")?;
         let mut streams = Vec::new();
         for name in ["stdin", "stdout", "stderr"] {
@@ -335,7 +335,7 @@ impl<'py> Look<'py> {
 
     fn judge(&self, class: &Bound<'py, PyType>) -> PyResult<Verdict> {
         let mut solid = class.clone();
-        while is_heap(&solid) && free_of(&solid) == self.class {
+        while is_heap(&solid) && slot(&solid, ffi::Py_tp_dealloc) == self.class {
             let Some(base) = solid
                 .getattr(intern!(self.py, "__base__"))?
                 .cast_into()
@@ -370,7 +370,8 @@ impl<'py> Look<'py> {
         if is_handle {
             return Ok(Verdict::Ask(Question::IsFalse));
         }
-        if class.hasattr(intern!(self.py, "__del__"))? {
+        // Not by its name: a metaclass may make an attribute of anything that it is asked for.
+        if is_heap(class) && !slot(class, ffi::Py_tp_finalize).is_null() {
             let (module, written) = name_of(class);
             return Ok(match (module.as_str(), written.as_str()) {
                 (module, "ResourceTracker") if module.ends_with(".resource_tracker") => {
@@ -464,8 +465,8 @@ fn is_heap(class: &Bound<'_, PyType>) -> bool {
     flags & ffi::Py_TPFLAGS_HEAPTYPE != 0
 }
 
-/// The function that frees the objects of a type made at run time.
-fn free_of(class: &Bound<'_, PyType>) -> Free {
+/// What a type made at run time does in a slot; null if nothing.
+fn slot(class: &Bound<'_, PyType>, number: c_int) -> *mut c_void {
     // SAFETY: the type is alive and has slots, as all that are made at run time do.
-    unsafe { ffi::PyType_GetSlot(class.as_type_ptr(), ffi::Py_tp_dealloc) }
+    unsafe { ffi::PyType_GetSlot(class.as_type_ptr(), number) }
 }
