@@ -12,7 +12,8 @@ use crate::{
 /// Longest time that a rank which can't go on waits for MPI's end; the others have the same error.
 const END: Duration = Duration::from_secs(10);
 
-/// How long a rank that has nothing to add stays, so that rank 0 can say what both know.
+/// How long a rank stays, so that rank 0 can say what both know, or that what it has said itself is
+/// read.
 const TURN: Duration = Duration::from_secs(2);
 
 /// Why a start failed.
@@ -161,6 +162,10 @@ pub fn end(error: &Error, settings: &Settings, transport: &mut dyn Transport, qu
     }
     if transport.flavour().is_some() && transport.initialised_here() {
         if aborts {
+            if speaks {
+                // A launcher that is told to end the job may leave unread what has been printed.
+                thread::sleep(TURN);
+            }
             transport.abort(1);
         }
         // All ranks are here: what was printed reaches the launcher before the first one leaves.
