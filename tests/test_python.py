@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -351,6 +353,7 @@ def test_an_installation_that_is_broken_leaves_nothing_behind(packed, tmp_path):
 
 
 def test_two_jobs_share_an_image(packed, tmp_path):
+    bundles.settle(packed.bundle)
     words = packed.words("--keep", "-c", "import json, time; time.sleep(1); print(json.__file__)")
     env = {k: v for k, v in clean_environment(**packed.variables()).items() if v is not None}
     jobs = [
@@ -365,3 +368,16 @@ def test_two_jobs_share_an_image(packed, tmp_path):
     third = packed.run("--receipt", receipt, "-c", "import json; print(json.__file__)").check()
     assert third.stdout in shown
     assert json.loads(receipt.read_text())["bytes_read"] == 0
+
+
+def test_a_bundle_that_had_just_been_written_is_known_later(packed, tmp_path):
+    bundle = tmp_path / "env.pybundle"
+    shutil.copyfile(packed.bundle, bundle)
+    fresh = dataclasses.replace(packed, bundle=bundle)
+    fresh.run("--keep", "-c", "pass").check()
+    bundles.settle(bundle)
+    receipts = [tmp_path / "first.json", tmp_path / "second.json"]
+    for receipt in receipts:
+        fresh.run("--receipt", receipt, "-c", "pass").check()
+    first, second = (json.loads(receipt.read_text())["bytes_read"] for receipt in receipts)
+    assert first > second == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,12 @@ def bundle(environment: Environment) -> Path:
     mark = environment.folder.with_name(f".{environment.folder.name}.key")
     key = digest([str(wheel.stat().st_mtime_ns), mark.read_text()])
     return made_once(TEST / "bundle" / name, key, make) / "env.pybundle"
+
+
+def settle(bundle: Path) -> None:
+    """Wait until a bundle is old enough to be known by its times; till then all read its index."""
+    while time.time() - bundle.stat().st_ctime < 3:
+        time.sleep(0.1)
 
 
 # What is left on a node when nothing is: the user's lock, or not even that.

@@ -1,4 +1,4 @@
-"""What `make bench` prints, beside plain Python: packing, start, file operations, requests.
+"""What `make bench` prints beside plain Python: packing, start, instructions, operations, requests.
 
 Times alternate between the candidates, so that what else the machine does hits all of them; medians
 and quartiles are of whole processes (interpreter start included), on a warm disk.
@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from support import counter, mpis, shared, slow
+from support import bundles, counter, mpis, shared, slow
 from support.environments import W2, WORKLOADS, Environment, environment
 from support.process import clean_environment, run
 from support.pythons import main_python
@@ -46,27 +46,33 @@ def main() -> int:
     parser.add_argument("--ranks", type=int, default=4, help="ranks of the counted run")
     parser.add_argument("--only", choices=PARTS, action="append", help="this part, or these")
     options = parser.parse_args()
-    w2 = environment("w2", main_python())
     parts = options.only or PARTS
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=_memory()) as folder:
-        bundle = Path(folder) / "w2.pybundle"
-        if "pack" in parts:
-            packing(w2, bundle)
-        elif not {"interpreter", "count"}.isdisjoint(parts):
-            run([w2.pybundle, "pack", w2.folder, "-o", bundle], timeout=300).check()
-        nodes = Path(folder) / "nodes"
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=_memory()) as name:
+        folder = Path(name)
+        nodes = folder / "nodes"
         nodes.mkdir()
+        if "pack" in parts:
+            packing(environment("w2", main_python()), folder / "w2.pybundle")
         if "start" in parts:
-            starting(w3_bundle(Path(folder)), nodes, options.pairs)
+            starting(*packed("w3", folder), nodes, options.pairs)
         if "instructions" in parts:
-            executing(w3_bundle(Path(folder)), nodes)
+            executing(*packed("w3", folder), nodes)
         if "interpreter" in parts:
-            interpreting(w2, bundle, nodes, options.pairs)
+            interpreting(*packed("w2", folder), nodes, options.pairs)
         if "count" in parts:
-            counting(w2, bundle, nodes, options.ranks)
+            counting(*packed("w2", folder), nodes, options.ranks)
         if "requests" in parts:
-            requesting(w2, Path(folder))
+            requesting(environment("w2", main_python()), folder)
     return 0
+
+
+def packed(name: str, folder: Path) -> tuple[Environment, Path]:
+    """An environment and its bundle, packed once."""
+    found, bundle = environment(name, main_python()), folder / f"{name}.pybundle"
+    if not bundle.exists():
+        run([found.pybundle, "pack", found.folder, "-o", bundle], timeout=300).check()
+    bundles.settle(bundle)
+    return found, bundle
 
 
 def packing(w2: Environment, bundle: Path) -> None:
@@ -85,20 +91,8 @@ def packing(w2: Environment, bundle: Path) -> None:
     archive.unlink()
 
 
-def w3_bundle(folder: Path) -> Path:
-    """The bundle of W3, packed once."""
-    bundle = folder / "w3.pybundle"
-    if not bundle.exists():
-        w3 = environment("w3", main_python())
-        run([w3.pybundle, "pack", w3.folder, "-o", bundle], timeout=300).check()
-        # A file that has just changed is read anew by everybody who attaches.
-        time.sleep(3)
-    return bundle
-
-
-def starting(bundle: Path, nodes: Path, pairs: int) -> None:
+def starting(w3: Environment, bundle: Path, nodes: Path, pairs: int) -> None:
     """Whole-process time of imports: plain, first start, and attached to a present image."""
-    w3 = environment("w3", main_python())
     env = clean_environment(PYBUNDLE_NODE_DIR=str(nodes))
     kept = {**env, "PYBUNDLE_GC": "keep"}
     ours = [w3.python, "-m", "pybundle", "run", "--bundle", bundle]
@@ -131,13 +125,12 @@ def starting(bundle: Path, nodes: Path, pairs: int) -> None:
     print("  first start at most 1.0, W1 plain and 0.15 s")
 
 
-def executing(bundle: Path, nodes: Path) -> None:
+def executing(w3: Environment, bundle: Path, nodes: Path) -> None:
     """Instructions of whole processes, as callgrind counts them: the same on any machine."""
     print("\nmillions of instructions, one process     plain  gc kept   ratio attached   ratio")
     if shutil.which("valgrind") is None:
         print("  (no valgrind on this machine)")
         return
-    w3 = environment("w3", main_python())
     # Threads that wait by looking again and again would count what the machine makes of them.
     single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
     env = clean_environment(PYBUNDLE_NODE_DIR=str(nodes), **single)

@@ -12,8 +12,7 @@ use crate::{
 /// Longest time that a rank which can't go on waits for MPI's end; the others have the same error.
 const END: Duration = Duration::from_secs(10);
 
-/// How long a rank stays, so that rank 0 can say what both know, or that what it has said itself is
-/// read.
+/// How long a rank stays, so that rank 0 can say what both know, or that what was said is read.
 const TURN: Duration = Duration::from_secs(2);
 
 /// Why a start failed.
@@ -162,10 +161,9 @@ pub fn end(error: &Error, settings: &Settings, transport: &mut dyn Transport, qu
     }
     if transport.flavour().is_some() && transport.initialised_here() {
         if aborts {
-            if speaks {
-                // A launcher that is told to end the job may leave unread what has been printed.
-                thread::sleep(TURN);
-            }
+            // A launcher that is told to end the job may leave unread what this rank or another has
+            // printed.
+            thread::sleep(TURN);
             transport.abort(1);
         }
         // All ranks are here: what was printed reaches the launcher before the first one leaves.

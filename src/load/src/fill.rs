@@ -90,13 +90,15 @@ pub(crate) fn fill(
     clock: &mut Clock,
 ) -> Result<Filled> {
     let leads = transport.rank(seat.group) == 0;
+    // Planning has read it, unless an image of this node knew the bundle.
+    let has_read = opened.as_ref().is_some_and(|opened| opened.head.is_some());
     let mut filled = Filled {
         image: None,
         job: Arc::new(Job::own()),
         fell_back: None,
         failed: None,
         attached: false,
-        head_len: 0,
+        head_len: if has_read { plan.head_len() } else { 0 },
         moved: Transferred::default(),
     };
     let (mut held, mut wants) = (None, Wants::default());

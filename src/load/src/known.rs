@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     folder::Home,
-    image::site::{self, MANIFEST, SOURCE},
+    image::site::{self, MANIFEST},
     plan::Sizes,
 };
 
@@ -74,7 +74,7 @@ pub(crate) fn find(stamp: Stamp, folders: &[PathBuf]) -> Option<Known> {
     let images = homes.filter_map(|home| fs::read_dir(home.path()).ok());
     let mut dirs = images.flatten().flatten().map(|entry| entry.path());
     dirs.find_map(|dir| {
-        let source: Source = serde_json::from_slice(&fs::read(dir.join(SOURCE)).ok()?).ok()?;
+        let source = site::read_source(&dir).ok()?;
         if source.stamp != Some(stamp) {
             return None;
         }

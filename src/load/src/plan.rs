@@ -278,6 +278,11 @@ impl Plan {
         }
     }
 
+    /// Bytes of index and manifest.
+    pub(crate) fn head_len(&self) -> u64 {
+        self.sizes.index_len + self.sizes.manifest_len
+    }
+
     /// The bundle, as an absolute path.
     pub(crate) fn bundle(&self) -> PathBuf {
         OsString::from_vec(self.bundle.clone()).into()

@@ -77,7 +77,7 @@ impl Fill<'_, '_> {
         }
         way.bytes = start..end;
         if index_wanted {
-            let len = (plan.sizes.index_len + plan.sizes.manifest_len) as usize;
+            let len = plan.head_len() as usize;
             let mut head = match opened.as_ref().and_then(|opened| opened.head.as_ref()) {
                 Some(head) => [head.index.bytes(), &head.manifest_bytes].concat(),
                 None => vec![0; len],
@@ -99,8 +99,7 @@ impl Fill<'_, '_> {
         let read = move || opened.read(&plan);
         match self.patience.beside("the index to be read", read) {
             Ok(opened) => {
-                let sizes = &self.plan.sizes;
-                self.filled.head_len = sizes.index_len + sizes.manifest_len;
+                self.filled.head_len = self.plan.head_len();
                 (Some(opened), true)
             }
             Err(error) => {

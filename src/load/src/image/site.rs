@@ -38,7 +38,7 @@ pub(crate) const CLAIMS: &str = "claims";
 pub(crate) const STATE: &str = "state";
 pub(crate) const INDEX: &str = "index";
 pub(crate) const MANIFEST: &str = "manifest.json";
-pub(crate) const SOURCE: &str = "source";
+const SOURCE: &str = "source";
 pub(crate) const CODE: &str = "code";
 pub(crate) const TREE: &str = "tree";
 pub(crate) const PACKED: &str = "packed";
@@ -75,6 +75,8 @@ impl Site {
         let user = home.lock()?;
         sweep::leftovers(home, &dir)?;
         if let Some(site) = Self::join(&dir, identity)? {
+            // Only to save the next one some reading.
+            let _ = site.remember(source);
             return Ok(site);
         }
         let made = room().and_then(|()| Self::create(&dir, identity, source));
@@ -129,13 +131,24 @@ impl Site {
             make(&dir.join(name))?;
         }
         new_file(&dir.join(CLAIMS))?;
-        let json =
-            serde_json::to_vec(source).map_err(|error| Error::Internal(error.to_string()))?;
-        write_file(&dir.join(SOURCE), &json)?;
+        write_source(&dir.join(SOURCE), source)?;
         let path = dir.join(STATE);
         let state = State::create(&new_file(&path)?, identity, &source.sizes)
             .map_err(|error| at("cannot make", &path, error))?;
         Ok(Self::new(dir, lock, state))
+    }
+
+    /// From now on it is found by what root has read this time: another copy of the bundle than the
+    /// one it was made from, or the same one, which had only just been written then. Under the
+    /// user's lock.
+    fn remember(&self, source: &Source) -> Result<()> {
+        if source.stamp.is_none() || read_source(&self.dir)?.stamp == source.stamp {
+            return Ok(());
+        }
+        let new = self.dir.join(SOURCE).with_extension("new");
+        let _ = std::fs::remove_file(&new);
+        write_source(&new, source)?;
+        Ok(fs_err::rename(new, self.dir.join(SOURCE))?)
     }
 
     fn new(dir: &Path, lock: Lock, state: State) -> Self {
@@ -242,13 +255,21 @@ impl Drop for Site {
 
 /// The path of the bundle that the image at `dir` was made from.
 pub(super) fn source(dir: &Path) -> Result<PathBuf> {
+    Ok(OsString::from_vec(read_source(dir)?.bundle).into())
+}
+
+/// What the image at `dir` knows of its bundle.
+pub(crate) fn read_source(dir: &Path) -> Result<Source> {
     let path = dir.join(SOURCE);
-    let source: Source =
-        serde_json::from_slice(&fs_err::read(&path)?).map_err(|error| Error::Image {
-            path,
-            why: error.to_string(),
-        })?;
-    Ok(OsString::from_vec(source.bundle).into())
+    serde_json::from_slice(&fs_err::read(&path)?).map_err(|error| Error::Image {
+        path,
+        why: error.to_string(),
+    })
+}
+
+fn write_source(path: &Path, source: &Source) -> Result<()> {
+    let json = serde_json::to_vec(source).map_err(|error| Error::Internal(error.to_string()))?;
+    write_file(path, &json)
 }
 
 /// Is it to stay when nobody holds it? Not beyond the limit that was set for it.

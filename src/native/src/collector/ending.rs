@@ -6,6 +6,8 @@
 //! import. A program notices only what finalisers do meanwhile. If there are none left
 //! ([`super::inert`]), all objects are set aside for good.
 
+use std::sync::Arc;
+
 use pyo3::{prelude::*, types::PyCFunction};
 
 use super::{Gc, inert, postpone};
@@ -15,8 +17,7 @@ use super::{Gc, inert, postpone};
 const MOST: usize = 4_000_000;
 
 /// Has the end looked at. Functions that are registered later are called before it.
-pub(super) fn register(py: Python<'_>, log: bool) -> PyResult<()> {
-    let gc = Gc::new(py)?;
+pub(super) fn register(py: Python<'_>, gc: Arc<Gc>, log: bool) -> PyResult<()> {
     let end = PyCFunction::new_closure(py, Some(c"end"), None, move |arguments, _| {
         let reason = match end(arguments.py(), &gc) {
             Ok(reason) => reason,
@@ -37,10 +38,9 @@ fn end(py: Python<'_>, gc: &Gc) -> PyResult<Option<String>> {
         return Ok(Some("the program has switched collections off".to_owned()));
     }
     // What looking makes would start a collection.
-    let module = py.import("gc")?;
-    module.call_method0("disable")?;
+    gc.disable.call0(py)?;
     let reason = postpone::end(py).and_then(|()| against(py, gc));
-    module.call_method0("enable")?;
+    gc.enable.call0(py)?;
     let reason = reason?;
     if reason.is_none() {
         gc.freeze.call0(py)?;
@@ -60,7 +60,7 @@ fn against(py: Python<'_>, gc: &Gc) -> PyResult<Option<String>> {
     if blocks > MOST {
         return Ok(Some(format!("there are {blocks} blocks of memory")));
     }
-    let Some(object) = inert::exception(py)? else {
+    let Some(object) = inert::exception(py, gc)? else {
         return Ok(None);
     };
     let (module, name) = inert::name_of(&object.get_type());

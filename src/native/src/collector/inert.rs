@@ -13,6 +13,7 @@
 use std::{
     collections::HashMap,
     ffi::{c_int, c_void},
+    hash::{BuildHasherDefault, Hasher},
 };
 
 use pyo3::{
@@ -22,17 +23,20 @@ use pyo3::{
     types::{PyDict, PyList, PyTuple, PyType},
 };
 
+use super::Gc;
+
 /// Objects whose referents are asked for at once.
 const BATCH: usize = 8192;
 
 /// Deepest nesting of containers that the collector doesn't track.
 const DEPTH: usize = 32;
 
-/// Verdicts at hand.
-const LAST: usize = 1024;
+/// Instructions of 3.9 and 3.10 after which closing a generator may run code of its own:
+/// `SETUP_FINALLY`, `SETUP_WITH`, `SETUP_ASYNC_WITH`.
+const HANDLERS: [u8; 3] = [122, 143, 154];
 
-/// Types that CPython says are in `builtins`, many under no name there.
-const BUILTINS: [&str; 73] = [
+/// Types that CPython says are in `builtins`, many under no name there; NumPy's `f2py` has one.
+const BUILTINS: &[&str] = &[
     "Context",
     "ContextVar",
     "NoDefaultType",
@@ -64,6 +68,7 @@ const BUILTINS: [&str; 73] = [
     "enumerate",
     "filter",
     "float",
+    "fortran",
     "frame",
     "frozenset",
     "function",
@@ -109,7 +114,7 @@ const BUILTINS: [&str; 73] = [
 ];
 
 /// Modules, with all below them, whose types in C hold memory and nothing else.
-const MODULES: [&str; 71] = [
+const MODULES: &[&str] = &[
     // The standard library's.
     "Token",
     "_abc",
@@ -215,15 +220,15 @@ enum Question {
 }
 
 /// The first object that is left and would, or might, do more than free memory.
-pub(super) fn exception(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+pub(super) fn exception<'py>(py: Python<'py>, gc: &Gc) -> PyResult<Option<Bound<'py, PyAny>>> {
     let mut look = Look::new(py)?;
-    let gc = py.import("gc")?;
-    let referents = gc.getattr("get_referents")?;
-    let tracked = gc.call_method0("get_objects")?.cast_into::<PyList>()?;
+    let referents = gc.get_referents.bind(py);
+    let tracked = gc.get_objects.bind(py).call0()?.cast_into::<PyList>()?;
     for first in (0..tracked.len()).step_by(BATCH) {
         let mut batch = tracked.get_slice(first, first + BATCH);
         for object in batch.iter() {
-            if !look.at(&object)? {
+            let verdict = look.verdict(&object)?;
+            if !look.is_inert(&object, verdict)? {
                 return Ok(Some(object));
             }
         }
@@ -237,7 +242,7 @@ pub(super) fn exception(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
                 if verdict == Verdict::Inert || is_tracked(&object) {
                     continue;
                 }
-                if depth == DEPTH || !look.at(&object)? {
+                if depth == DEPTH || !look.is_inert(&object, verdict)? {
                     return Ok(Some(object));
                 }
                 if verdict == Verdict::Container {
@@ -267,12 +272,31 @@ fn is_tracked(object: &Bound<'_, PyAny>) -> bool {
     unsafe { ffi::PyObject_GC_IsTracked(object.as_ptr()) == 1 }
 }
 
+/// Hashes an address, which nobody chooses to make others collide: it is asked for every object.
+#[derive(Default)]
+struct Address(u64);
+
+impl Hasher for Address {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_usize(byte.into());
+        }
+    }
+
+    fn write_usize(&mut self, address: usize) {
+        self.0 = (self.0 ^ address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        // The low bits of an address are all alike.
+        self.0.rotate_left(32)
+    }
+}
+
 /// What was found out so far.
 struct Look<'py> {
     py: Python<'py>,
-    verdicts: HashMap<*mut ffi::PyTypeObject, Verdict>,
-    /// The last verdicts, each at a place that the type's address gives: one step for most objects.
-    last: Vec<(*mut ffi::PyTypeObject, Verdict)>,
+    verdicts: HashMap<*mut ffi::PyTypeObject, Verdict, BuildHasherDefault<Address>>,
     /// How objects of classes written in Python are freed.
     class: *mut c_void,
     /// The standard streams, what is below them included.
@@ -301,36 +325,29 @@ impl<'py> Look<'py> {
         }
         Ok(Self {
             py,
-            verdicts: HashMap::new(),
-            last: vec![(std::ptr::null_mut(), Verdict::Unknown); LAST],
+            verdicts: HashMap::default(),
             class,
             streams,
         })
     }
 
-    /// Would this object do nothing but free memory?
-    fn at(&mut self, object: &Bound<'py, PyAny>) -> PyResult<bool> {
-        match self.verdict(object)? {
+    fn verdict(&mut self, object: &Bound<'py, PyAny>) -> PyResult<Verdict> {
+        let class = object.get_type_ptr();
+        if let Some(&verdict) = self.verdicts.get(&class) {
+            return Ok(verdict);
+        }
+        let verdict = self.judge(&object.get_type())?;
+        self.verdicts.insert(class, verdict);
+        Ok(verdict)
+    }
+
+    /// Would this object, of this verdict, do nothing but free memory?
+    fn is_inert(&self, object: &Bound<'py, PyAny>, verdict: Verdict) -> PyResult<bool> {
+        match verdict {
             Verdict::Inert | Verdict::Container => Ok(true),
             Verdict::Ask(question) => self.ask(object, question),
             Verdict::Unknown => Ok(false),
         }
-    }
-
-    fn verdict(&mut self, object: &Bound<'py, PyAny>) -> PyResult<Verdict> {
-        let class = object.get_type_ptr();
-        // Types are large: neighbours differ in higher bits.
-        let place = (class as usize >> 6) % LAST;
-        if self.last[place].0 == class {
-            return Ok(self.last[place].1);
-        }
-        let verdict = match self.verdicts.get(&class) {
-            Some(&verdict) => verdict,
-            None => self.judge(&object.get_type())?,
-        };
-        self.verdicts.insert(class, verdict);
-        self.last[place] = (class, verdict);
-        Ok(verdict)
     }
 
     fn judge(&self, class: &Bound<'py, PyType>) -> PyResult<Verdict> {
@@ -346,13 +363,12 @@ impl<'py> Look<'py> {
             solid = base;
         }
         let (module, in_c) = name_of(&solid);
-        let is_written = !solid.is(class);
         let known = is_known(&module, &in_c) || solid.is_subclass_of::<PyBaseException>()?;
         if module == "_io" {
             return Ok(match in_c.as_str() {
-                "BytesIO" | "StringIO" | "IncrementalNewlineDecoder" if !is_written => {
-                    Verdict::Inert
-                }
+                // A program's own kind of file would be asked by code of the program's.
+                _ if !solid.is(class) => Verdict::Unknown,
+                "BytesIO" | "StringIO" | "IncrementalNewlineDecoder" => Verdict::Inert,
                 _ => Verdict::Ask(Question::File),
             });
         }
@@ -424,7 +440,7 @@ fn is_known(module: &str, name: &str) -> bool {
         || name.starts_with("__pyx_scope_struct")
         || module.starts_with("_cython_")
         || module == "_cyutility";
-    let in_builtins = module == "builtins" && (BUILTINS.contains(&name) || name == "fortran");
+    let in_builtins = module == "builtins" && BUILTINS.contains(&name);
     in_builtins || by_cython || MODULES.iter().any(is_below)
 }
 
@@ -435,28 +451,27 @@ fn does_nothing_when_closed(generator: &Bound<'_, PyAny>) -> PyResult<bool> {
     if frame.is_none() {
         return Ok(true);
     }
-    let inspect = py.import("inspect")?;
-    let state = inspect.call_method1("getgeneratorstate", (generator,))?;
-    if state.eq("GEN_CREATED")? {
-        return Ok(true);
-    }
     let code = generator.getattr("gi_code")?;
     if py.version_info() >= (3, 11) {
+        let flag = |name| generator.getattr(name)?.is_truthy();
+        if !flag("gi_suspended")? {
+            // It runs, or has not begun.
+            return flag("gi_running").map(|running| !running);
+        }
         // The first byte of each entry has its highest bit set. Since 3.12 one entry turns
         // StopIteration into another error.
         let table: Vec<u8> = code.getattr("co_exceptiontable")?.extract()?;
         let entries = table.iter().filter(|&byte| byte & 0x80 != 0).count();
         return Ok(entries <= usize::from(py.version_info() >= (3, 12)));
     }
-    let numbers = py.import("opcode")?.getattr("opmap")?;
-    let code: Vec<u8> = code.getattr("co_code")?.extract()?;
-    for name in ["SETUP_FINALLY", "SETUP_WITH", "SETUP_ASYNC_WITH"] {
-        let number: u8 = numbers.get_item(name)?.extract()?;
-        if code.iter().step_by(2).any(|&byte| byte == number) {
-            return Ok(false);
-        }
+    if frame.getattr("f_lasti")?.extract::<i64>()? == -1 {
+        return Ok(true);
     }
-    Ok(true)
+    let code: Vec<u8> = code.getattr("co_code")?.extract()?;
+    Ok(!code
+        .iter()
+        .step_by(2)
+        .any(|number| HANDLERS.contains(number)))
 }
 
 fn is_heap(class: &Bound<'_, PyType>) -> bool {

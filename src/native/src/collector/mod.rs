@@ -13,6 +13,8 @@ mod ending;
 mod inert;
 mod postpone;
 
+use std::sync::Arc;
+
 use pybundle_load::Settings;
 use pyo3::{intern, prelude::*};
 
@@ -21,16 +23,25 @@ pub(crate) fn install(py: Python<'_>, settings: &Settings) -> PyResult<()> {
     if settings.keep_gc || looks_for_faults(py)? {
         return Ok(());
     }
-    postpone::begin(py)?;
-    ending::register(py, settings.log)
+    let gc = Arc::new(Gc::new(py)?);
+    postpone::begin(py, Arc::clone(&gc))?;
+    ending::register(py, gc, settings.log)
 }
 
 /// Was Python told to warn (`-X dev`, `-W`)? Some warnings are about what was never closed: they
 /// come when it is finalised, in the order in which that is done.
 fn looks_for_faults(py: Python<'_>) -> PyResult<bool> {
     let sys = py.import(intern!(py, "sys"))?;
-    let developing = sys.getattr("flags")?.getattr("dev_mode")?.is_truthy()?;
-    Ok(developing || sys.getattr("warnoptions")?.is_truthy()?)
+    if sys.getattr("flags")?.getattr("dev_mode")?.is_truthy()? {
+        return Ok(true);
+    }
+    let options: Vec<String> = sys.getattr("warnoptions")?.extract()?;
+    // An action may be shortened.
+    let action = |option: &String| option.split(':').next().unwrap_or_default().to_owned();
+    Ok(!options
+        .iter()
+        .map(action)
+        .all(|action| "ignore".starts_with(&action)))
 }
 
 /// Fewer frozen objects than this are none that a program has frozen: that takes all there are.
@@ -43,8 +54,12 @@ struct Gc {
     get_threshold: Py<PyAny>,
     get_freeze_count: Py<PyAny>,
     get_debug: Py<PyAny>,
+    enable: Py<PyAny>,
+    disable: Py<PyAny>,
     freeze: Py<PyAny>,
     unfreeze: Py<PyAny>,
+    get_objects: Py<PyAny>,
+    get_referents: Py<PyAny>,
     /// Objects that were frozen already: a few tuples of CPython 3.12's own.
     frozen: usize,
 }
@@ -61,8 +76,12 @@ impl Gc {
             get_threshold: get("get_threshold")?,
             get_freeze_count: get("get_freeze_count")?,
             get_debug: get("get_debug")?,
+            enable: get("enable")?,
+            disable: get("disable")?,
             freeze: get("freeze")?,
             unfreeze: get("unfreeze")?,
+            get_objects: get("get_objects")?,
+            get_referents: get("get_referents")?,
         })
     }
 

@@ -5,7 +5,10 @@
 //! which hooks one list into another) and gives them back when it ends, so that it finds nothing to
 //! traverse. The same calls are the clock by which postponing ends: no thread, no timer, no signal.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use nix::{
     sys::resource::{UsageWho, getrusage},
@@ -36,7 +39,7 @@ const LOOK: u64 = 32 << 20;
 static POSTPONED: Mutex<Option<Postponed>> = Mutex::new(None);
 
 struct Postponed {
-    gc: Gc,
+    gc: Arc<Gc>,
     /// Objects that started a collection when the program began.
     threshold: u64,
     /// The objects are set aside at this moment.
@@ -50,8 +53,7 @@ struct Postponed {
 }
 
 /// Postpones from now on.
-pub(super) fn begin(py: Python<'_>) -> PyResult<()> {
-    let gc = Gc::new(py)?;
+pub(super) fn begin(py: Python<'_>, gc: Arc<Gc>) -> PyResult<()> {
     if !gc.is_left_alone(py)? {
         return Ok(());
     }
