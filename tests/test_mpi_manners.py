@@ -333,11 +333,34 @@ def test_a_job_with_another_program_is_a_named_error(
     words = core_runner.words("-c", "print('ran')")
     words += [":", "-n", 1, core, "-c", f"{use}import time; time.sleep(60)"]
     env = core_runner.variables({"PYBUNDLE_TIMEOUT": "3"})
-    result = wheel_mpi.run(1, words, env=env)
+    result = wheel_mpi.run(2, words, env=env)
     assert result.status != 0
     assert "ran" not in result.stdout
-    assert "another program in the same mpiexec?" in result.stderr
+    assert result.stderr.count("another program in the same mpiexec?") == 1
     assert result.seconds < 20, str(result)
+
+
+@pytest.mark.parametrize("command", ["module", "program"])
+def test_a_program_that_cannot_start_beside_another_says_so(
+    command, wheel_mpi, core_runner, environment, python
+):
+    # Rank 0 runs something else, and waits in MPI_Init for those that never come.
+    other = [environment("core", python).python, "-c", "from mpi4py import MPI"]
+    ours = {
+        "module": [core_runner.python, "-m", "pybundle", "run", "program.py"],
+        "program": [core_runner.python.parent / "pybundle-python", "program.py"],
+    }
+    words = ours[command]
+    for said, words, setting in (
+        ("--bundle", [*words[:-1], "--bundle"], None),
+        ("PYBUNDLE_TIMEOUT", words, "soon"),
+    ):
+        env = core_runner.variables({"PYBUNDLE_TIMEOUT": setting})
+        result = wheel_mpi.run(1, [*other, ":", "-n", 2, *words], env=env)
+        assert result.status != 0
+        (line,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
+        assert said in line
+        assert result.seconds < 20, str(result)
 
 
 def test_a_failure_is_told_once_and_ends_all_ranks(wheel_mpi, core_runner, tmp_path):

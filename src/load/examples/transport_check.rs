@@ -39,6 +39,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
+            // A launcher that ends the job may leave unread what was printed.
+            std::thread::sleep(std::time::Duration::from_secs(2));
             plugin::abort_now(1);
         }
     }

@@ -6,14 +6,15 @@ use crate::{
     Settings,
     folder::node_name,
     join,
-    transport::{self, Group, Transport, Wait},
+    transport::{
+        self, Group, Transport, Wait,
+        hydra::Hydra,
+        say::{self, STAY},
+    },
 };
 
 /// Longest time that a rank which can't go on waits for MPI's end; the others have the same error.
 const END: Duration = Duration::from_secs(10);
-
-/// How long a rank stays, so that rank 0 can say what both know, or that what was said is read.
-const TURN: Duration = Duration::from_secs(2);
 
 /// Why a start failed.
 #[derive(Debug, thiserror::Error)]
@@ -86,13 +87,46 @@ pub fn agree<T>(
 }
 
 /// What every rank of a job would say alike: rank 0 does. The others leave it the time to, for a
-/// launcher may end the job when the first rank has left; not all do.
+/// launcher may end the job when the first rank has left; not all do. Where rank 0 runs another
+/// program of the same job, the first of this one's says it.
 pub fn once(say: impl FnOnce()) {
-    if place().0 == 0 {
-        say();
-    } else {
-        thread::sleep(TURN);
+    let (rank, _) = place();
+    if rank == 0 {
+        return say();
     }
+    thread::sleep(STAY);
+    if let Some(first) = first_of_program() {
+        if rank == first {
+            say();
+        }
+    } else if let Some(mut hydra) = Hydra::greet() {
+        if hydra.program().unwrap_or(0) == 0 {
+            return hydra.take_leave();
+        }
+        // Which rank is the program's first, Hydra doesn't tell.
+        let turn = say::for_node();
+        if turn.is_some() {
+            say();
+        }
+        // The others may wait for this rank, and Hydra does not go by its status.
+        thread::sleep(STAY);
+        hydra.abort(1);
+    }
+}
+
+/// The first rank of this rank's program where that is not rank 0's, as far as the launcher tells.
+fn first_of_program() -> Option<u32> {
+    // Open MPI's: the number of ranks of each program.
+    let counts = std::env::var("OMPI_APP_CTX_NUM_PROCS").ok()?;
+    let (rank, mut first) = (place().0, 0);
+    for count in counts.split_ascii_whitespace() {
+        let next = count.parse::<u32>().ok()?.checked_add(first)?;
+        if rank < next {
+            return (first > 0).then_some(first);
+        }
+        first = next;
+    }
+    None
 }
 
 /// The rank of this process and their number, as far as the launcher has told.
@@ -156,14 +190,19 @@ pub fn end(error: &Error, settings: &Settings, transport: &mut dyn Transport, qu
             transport.size(Group::WORLD),
         ),
     };
-    if speaks {
+    // Those who wait in vain for others all know the same, and can't agree who says it.
+    let alike = matches!(
+        error,
+        Error::Transport(transport::Error::NotJoined { .. })
+            | Error::Load(crate::Error::Transport(transport::Error::NotJoined { .. }))
+    );
+    let turn = alike.then(say::for_node);
+    if speaks && turn.as_ref().is_none_or(Option::is_some) {
         print(error, Some(settings), rank, size);
     }
     if transport.flavour().is_some() && transport.initialised_here() {
         if aborts {
-            // A launcher that is told to end the job may leave unread what this rank or another has
-            // printed.
-            thread::sleep(TURN);
+            thread::sleep(STAY);
             transport.abort(1);
         }
         // All ranks are here: what was printed reaches the launcher before the first one leaves.

@@ -102,7 +102,7 @@ impl Plugin {
         let guard = Abort;
         if let Err(error) = wait.until(|| self.test(request)) {
             say::in_turn(rank);
-            say::line(&format!("error: [rank {rank}/{size}] {error}"));
+            say::last(&format!("error: [rank {rank}/{size}] {error}"));
             drop(guard);
         } else {
             std::mem::forget(guard);

@@ -11,6 +11,7 @@
 mod calls;
 pub mod choice;
 mod error;
+pub mod hydra;
 // Written once: the plug-in's crate is built alone on the machines that add one.
 #[path = "../../../mpi/src/interface.rs"]
 mod interface;
@@ -18,7 +19,7 @@ pub mod launcher;
 mod local;
 pub mod mapped;
 pub mod plugin;
-mod say;
+pub(crate) mod say;
 mod wait;
 mod watch;
 mod world;

@@ -45,7 +45,7 @@ pub(super) fn watch(ended: &Receiver<()>, timeout: Option<Duration>) {
         return;
     }
     let seconds = timeout.unwrap_or_default().as_secs_f64();
-    say::line(&format!(
+    say::last(&format!(
         "error: {who} waited {seconds:.0} s in MPI_Init: {CAUSE}; launch the other program on its \
          own, or set `PYBUNDLE_MPI=off`"
     ));

@@ -20,21 +20,12 @@
 
 mod between;
 
-use std::{
-    env,
-    os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
-        unix::fs::FileTypeExt,
-    },
-};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
-use pybundle_load::transport::Flavour;
+use pybundle_load::transport::{Flavour, hydra};
 
 /// Longest wait for Hydra's answer, in milliseconds.
 const ANSWER: i32 = 2000;
-
-/// Set by Hydra, and by no other that speaks to processes on `PMI_FD`.
-const HYDRA: &str = "MPI_LOCALNRANKS";
 
 /// A process's connection to Hydra.
 #[derive(Debug)]
@@ -49,17 +40,10 @@ pub(crate) struct LauncherSocket {
 impl LauncherSocket {
     /// Takes a copy of the connection, before MPI closes its own. The copy is closed by `exec`.
     pub(crate) fn take(flavour: Option<Flavour>) -> Option<Self> {
-        if flavour != Some(Flavour::Mpich) || env::var_os(HYDRA).is_none() {
+        if flavour != Some(Flavour::Mpich) {
             return None;
         }
-        let number: RawFd = env::var("PMI_FD").ok()?.parse().ok()?;
-        let found = std::fs::metadata(format!("/proc/self/fd/{number}")).ok()?;
-        if !found.file_type().is_socket() {
-            return None;
-        }
-        // SAFETY: it is open, as was just seen, and MPI's until MPI is finalised.
-        let socket = unsafe { BorrowedFd::borrow_raw(number) };
-        let socket = socket.try_clone_to_owned().ok()?;
+        let (socket, number) = hydra::socket()?;
         Some(Self {
             socket,
             number,
