@@ -11,14 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::fcntl::{FallocateFlags, fallocate};
-
 use crate::{
     Job, Result,
     image::{
         Image,
         place::panicked,
-        site,
         stored::Stored,
         work::{self, Batch, Claimed, Done, Place, Worker},
     },
@@ -248,17 +245,4 @@ impl<'a> Decode<'a> {
         }
         Ok(())
     }
-}
-
-/// Gives the room of compressed bytes back that are decoded: those before `offset`. Never more:
-/// another job may be storing what lies behind.
-pub(crate) fn release(image: &Image, offset: u64) -> Result<()> {
-    let path = image.dir().join(site::PACKED);
-    let file = site::open_file(&path)?;
-    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-    if let Ok(len @ 1..) = i64::try_from(offset) {
-        // A file system that can't make holes keeps them: the image is larger, not wrong.
-        let _ = fallocate(&file, flags, 0, len);
-    }
-    Ok(())
 }

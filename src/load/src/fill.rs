@@ -17,7 +17,7 @@ use nix::{
 use crate::{
     Error, Image, Job, Result, Settings,
     broadcast::{Transfer, Transferred},
-    decode::{self, Decode},
+    decode::Decode,
     image::{
         code,
         place::{cores, panicked},
@@ -362,7 +362,8 @@ fn tidy(plan: &Plan, image: &Image, direct: bool) -> Result<()> {
         // The one open of this node.
         _ => drop(image.stored()?),
     }
-    decode::release(image, plan.sizes.cold_start)
+    image.release(plan.sizes.cold_start);
+    Ok(())
 }
 
 /// How a leader waits for a chunk: inside MPI where every rank has a core, else with naps.

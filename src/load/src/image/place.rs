@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::fcntl::{FallocateFlags, fallocate};
 use pybundle_bundle::{
     name,
     record::{ENTRY_LAZY, Kind, Node},
@@ -137,7 +138,20 @@ impl Image {
         for group in 0..self.index.groups() {
             self.site.state().set_group(group);
         }
+        // Nobody has a use for what is compressed.
+        self.release(self.index.header().file_len);
         Ok(())
+    }
+
+    /// Gives the room of compressed bytes back that are decoded: those before `offset`. Never more
+    /// while entries are missing: another job may be storing what lies behind.
+    pub(crate) fn release(&self, offset: u64) {
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let file = site::open_file(&self.dir().join(site::PACKED));
+        if let (Ok(file), Ok(len @ 1..)) = (file, i64::try_from(offset)) {
+            // A file system that can't make holes keeps them: the image is larger, not wrong.
+            let _ = fallocate(&file, flags, 0, len);
+        }
     }
 
     /// Files that are not in the tree, and their bytes.

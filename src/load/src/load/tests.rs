@@ -191,9 +191,17 @@ fn a_kept_image_stays_until_it_is_cleaned() {
 #[test]
 fn all_files_are_placed_on_request() {
     let mut case = Case::new();
+    case.settings.keep = true;
+    let packed = |image: &Image| fs::metadata(image.dir().join("packed")).unwrap().blocks();
+    let image = case.load().unwrap().image.unwrap();
+    assert!(packed(&image) > 0 && image.not_placed() != (0, 0));
+    drop(image);
     case.settings.all_files = true;
-    let loaded = case.load().unwrap();
-    assert_eq!(loaded.image.unwrap().not_placed(), (0, 0));
+    let image = case.load().unwrap().image.unwrap();
+    assert_eq!(image.not_placed(), (0, 0));
+    // What is decoded needs no second copy.
+    assert_eq!(packed(&image), 0);
+    check_code(&image, 0..MODULES);
 }
 
 #[test]
