@@ -86,11 +86,13 @@ SUITES = (
     ),
     Suite("dask", tuple(f"dask.tests.test_{name}" for name in ("config", "cli", "delayed"))),
     Suite("setuptools", files=("setuptools/tests",), keyword="not install and not editable"),
-    # Some start children with a PYTHONPATH of their own: these don't find the bundle.
+    # Some start children with a PYTHONPATH of their own: these don't find the bundle. Of those that
+    # terminate a pool, one hangs on a busy machine in the standard library, on plain files as often.
     Suite(
         "joblib",
         ("joblib.test",),
-        keyword="not child_raises_parent and not same_object and not memmap_sent_to_parent",
+        keyword="not child_raises_parent and not same_object and not memmap_sent_to_parent"
+        " and not error_capture",
     ),
     Suite("dill", ("dill.tests",)),
     Suite("tornado", ("tornado.test",)),

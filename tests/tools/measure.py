@@ -66,6 +66,11 @@ def main() -> int:
     return 0
 
 
+def usual(**extra: str) -> dict[str, str]:
+    """The environment of who has set nothing: Python keeps the bytecode that it makes."""
+    return clean_environment(PYTHONDONTWRITEBYTECODE=None, **extra)
+
+
 def packed(name: str, folder: Path) -> tuple[Environment, Path]:
     """An environment and its bundle, packed once."""
     found, bundle = environment(name, main_python()), folder / f"{name}.pybundle"
@@ -78,7 +83,7 @@ def packed(name: str, folder: Path) -> tuple[Environment, Path]:
 def packing(w2: Environment, bundle: Path) -> None:
     """Time and size, beside tar with zstd."""
     size = sum(path.lstat().st_size for path in w2.folder.rglob("*") if not path.is_dir())
-    cost = timed([w2.pybundle, "pack", w2.folder, "-o", bundle], clean_environment())
+    cost = timed([w2.pybundle, "pack", w2.folder, "-o", bundle], usual())
     print(f"\npacking W2, {size / 1e6:.0f} MB          wall s    MB")
     print(f"  pybundle pack              {cost.wall:8.1f} {bundle.stat().st_size / 1e6:5.0f}")
     if shutil.which("zstd") is None:
@@ -86,14 +91,14 @@ def packing(w2: Environment, bundle: Path) -> None:
         return
     archive = bundle.with_suffix(".tar.zst")
     words = ["tar", "--use-compress-program", "zstd -T0", "-C", w2.folder.parent, "-cf", archive]
-    cost = timed([*words, w2.folder.name], clean_environment())
+    cost = timed([*words, w2.folder.name], usual())
     print(f"  tar | zstd -T0             {cost.wall:8.1f} {archive.stat().st_size / 1e6:5.0f}")
     archive.unlink()
 
 
 def starting(w3: Environment, bundle: Path, nodes: Path, pairs: int) -> None:
     """Whole-process time of imports: plain, first start, and attached to a present image."""
-    env = clean_environment(PYBUNDLE_NODE_DIR=str(nodes))
+    env = usual(PYBUNDLE_NODE_DIR=str(nodes))
     kept = {**env, "PYBUNDLE_GC": "keep"}
     ours = [w3.python, "-m", "pybundle", "run", "--bundle", bundle]
     print(f"\nstart, one process, {pairs} pairs        wall s (quartiles)      ratio   CPU ratio")
@@ -133,7 +138,7 @@ def executing(w3: Environment, bundle: Path, nodes: Path) -> None:
         return
     # Threads that wait by looking again and again would count what the machine makes of them.
     single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
-    env = clean_environment(PYBUNDLE_NODE_DIR=str(nodes), **single)
+    env = usual(PYBUNDLE_NODE_DIR=str(nodes), **single)
     ours = [w3.python, "-m", "pybundle", "run", "--bundle", bundle]
     for name, code in {"W0": "pass", **WORKLOADS}.items():
         run([*ours, "--keep", "-c", code], env=env, timeout=120).check()
@@ -155,7 +160,7 @@ def instructions(words: Sequence[object], env: dict[str, str]) -> float:
 
 def interpreting(w2: Environment, bundle: Path, nodes: Path, pairs: int) -> None:
     """Whole-process time of an empty program: the environment's Python, and the bundle's."""
-    env = clean_environment(PYBUNDLE_NODE_DIR=str(nodes))
+    env = usual(PYBUNDLE_NODE_DIR=str(nodes))
     ways = {
         "plain Python": [w2.python],
         "python -m pybundle run": [w2.python, "-m", "pybundle", "run", "--bundle", bundle],
