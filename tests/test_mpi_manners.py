@@ -347,16 +347,15 @@ def test_a_program_that_cannot_start_beside_another_says_so(
     # Rank 0 runs something else, and waits in MPI_Init for those that never come.
     other = [environment("core", python).python, "-c", "from mpi4py import MPI"]
     ours = {
-        "module": [core_runner.python, "-m", "pybundle", "run", "program.py"],
-        "program": [core_runner.python.parent / "pybundle-python", "program.py"],
+        "module": [core_runner.python, "-m", "pybundle", "run"],
+        "program": [core_runner.python.parent / "pybundle-python"],
     }
-    words = ours[command]
-    for said, words, setting in (
-        ("--bundle", [*words[:-1], "--bundle"], None),
-        ("PYBUNDLE_TIMEOUT", words, "soon"),
+    for said, word, setting in (
+        ("--bundle", "--bundle", None),
+        ("PYBUNDLE_TIMEOUT", "program.py", "soon"),
     ):
         env = core_runner.variables({"PYBUNDLE_TIMEOUT": setting})
-        result = wheel_mpi.run(1, [*other, ":", "-n", 2, *words], env=env)
+        result = wheel_mpi.run(1, [*other, ":", "-n", 2, *ours[command], word], env=env)
         assert result.status != 0
         (line,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
         assert said in line

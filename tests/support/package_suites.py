@@ -86,8 +86,8 @@ SUITES = (
     ),
     Suite("dask", tuple(f"dask.tests.test_{name}" for name in ("config", "cli", "delayed"))),
     Suite("setuptools", files=("setuptools/tests",), keyword="not install and not editable"),
-    # Some start children with a PYTHONPATH of their own: these don't find the bundle. Of those that
-    # terminate a pool, one hangs on a busy machine in the standard library, on plain files as often.
+    # Some start children with a PYTHONPATH of their own: these don't find the bundle. One hangs on
+    # a busy machine, on plain files as often: in the end of a pool of multiprocessing's.
     Suite(
         "joblib",
         ("joblib.test",),
