@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import re
 import subprocess
@@ -100,7 +101,8 @@ def test_flipped_bytes_of_what_is_read_first(
 ) -> None:
     """Index, manifest, a header, a code block, the directory: before any import.
 
-    A process alone reads no headers and no directory, so these two are tried with ranks.
+    A process alone reads no headers and no directory, and no code but what it imports, so these
+    are tried with ranks.
     """
     data = small_runner.bundle.read_bytes()
     index = data.index(b"\x89pybndl\n")
@@ -114,17 +116,34 @@ def test_flipped_bytes_of_what_is_read_first(
     }
     for name, place in places.items():
         runner = damaged(small_runner, tmp_path, flip(place))
-        mpi = None if name in ("index", "manifest", "code") else wheel_mpi
+        mpi = None if name in ("index", "manifest") else wheel_mpi
         refused(runner, mpi, "corrupt|SHA-256|differ|decode")
-    refused(damaged(small_runner, tmp_path, flip(places["code"])), wheel_mpi, "SHA-256|corrupt")
+
+
+def test_a_flipped_byte_of_code_is_refused_by_who_imports_it(
+    small_runner: Runner, tmp_path: Path
+) -> None:
+    shown = run([small_runner.python.parent / "pybundle", "inspect", "--json", small_runner.bundle])
+    entries = json.loads(shown.check().stdout)["entries"]
+    blocks = [entry["offset"] for entry in entries if entry["kind"] == "code"]
+    assert len(blocks) > 2
+    runner = small_runner
+    for block in blocks:
+        runner = damaged(runner, tmp_path, flip(block + 20))
+    # Nothing of it is needed, then something.
+    assert runner.run("-c", "print('ran')").check().stdout == "ran\n"
+    result = runner.run("-c", PROGRAM).check(1)
+    assert "ran" not in result.stdout
+    said = result.stderr.splitlines()[-1]
+    assert said.startswith("ImportError: ") and "SHA-256" in said, result
+    assert "META-INF/pybundle/code/" in said and str(runner.bundle) in said
+    assert runner.left() in CLEAN
 
 
 def test_a_flipped_byte_of_a_cold_file_is_an_import_error(
     small_runner: Runner, tmp_path: Path
 ) -> None:
     shown = run([small_runner.python.parent / "pybundle", "inspect", "--json", small_runner.bundle])
-    import json
-
     entries = json.loads(shown.check().stdout)["entries"]
     library = next(e for e in entries if "/fast/" in e["name"] and e["name"].endswith(".so"))
     assert not library["hot"]

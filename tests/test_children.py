@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import shutil
 import time
 from pathlib import Path
 
@@ -163,6 +165,22 @@ def test_the_environments_own_sitecustomize_still_runs(small_runner, tmp_path):
     lines = small_runner.run("-c", program, env=env).check().stdout.splitlines()
     # The parent's own line is written at its end.
     assert sorted(lines) == [str(tmp_path / "custom/sitecustomize.py")] + ["customised"] * 2
+
+
+@pytest.mark.parametrize("way", ["subprocess", "spawn"])
+def test_a_bundle_packed_anew_disturbs_no_child(way, small_runner, tmp_path):
+    bundle = tmp_path / "env.pybundle"
+    shutil.copy(small_runner.bundle, bundle)
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import os, sys, subprocess, multiprocessing\nABOUT = {ABOUT!r}\n{ABOUT}\n"
+        f"if __name__ == '__main__':\n"
+        f"    os.rename({str(tmp_path / 'new')!r}, {str(bundle)!r})\n{WAYS[way]}"
+    )
+    (tmp_path / "new").write_bytes(b"another")
+    runner = dataclasses.replace(small_runner, bundle=bundle)
+    assert runner.run(program).check().stdout.strip() == "(True, False)"
+    assert bundle.read_bytes() == b"another"
 
 
 def test_a_child_finds_the_image_gone_and_runs_plainly(small_runner, tmp_path):

@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use pybundle_bundle::record::Kind;
+
 use crate::{
     Job, Result,
     image::{
@@ -36,7 +38,8 @@ pub(crate) struct Decode<'a> {
     image: &'a Image,
     job: &'a Job,
     stored: &'a Stored,
-    /// Bytes come while it goes on: wait for them.
+    /// Bytes come while it goes on: wait for them. Else they lie in the bundle, and code is left to
+    /// who needs it.
     arriving: bool,
     batches: Vec<Batch>,
     /// The worker that each batch belongs to.
@@ -60,9 +63,8 @@ impl<'a> Decode<'a> {
     ) -> Self {
         let index = image.index();
         let early = |row: &u32| {
-            index
-                .entry(*row)
-                .is_some_and(|entry| is_early(index, &entry))
+            let entry = index.entry(*row).filter(|entry| is_early(index, entry));
+            entry.is_some_and(|entry| arriving || entry.kind != Kind::Code as u8)
         };
         let batches = work::batches(index, (1..index.entries()).filter(early));
         let bytes: u64 = batches.iter().map(|batch| batch.bytes).sum();
@@ -128,6 +130,11 @@ impl<'a> Decode<'a> {
             let groups = 0..self.image.index().groups();
             for group in groups.filter(|&group| self.is_done(group)) {
                 state.set_group(group);
+            }
+            if self.arriving {
+                state.set_sparse(false);
+            } else if !state.is_complete() {
+                state.set_sparse(true);
             }
             state.set_complete();
         }

@@ -41,9 +41,11 @@ pub const DISABLE: &str = "PYBUNDLE_DISABLE";
 pub const IMAGE: &str = "PYBUNDLE_IMAGE";
 /// The slot that children count in; set by a loaded process.
 pub const JOB: &str = "PYBUNDLE_JOB";
+/// Who has the bundle open that children may have to read; set by a loaded process.
+pub const READER: &str = "PYBUNDLE_READER";
 
 /// All variables, in the order of the README's table.
-pub const VARIABLES: [Variable; 10] = [
+pub const VARIABLES: [Variable; 11] = [
     Variable {
         name: BUNDLE,
         meaning: "the bundle; with site integration it also switches the loader on",
@@ -97,6 +99,11 @@ pub const VARIABLES: [Variable; 10] = [
     Variable {
         name: JOB,
         meaning: "set for child processes: where their counts go in the receipt",
+        default: "",
+    },
+    Variable {
+        name: READER,
+        meaning: "set for child processes: which process has the bundle open, where an image needs it",
         default: "",
     },
 ];

@@ -108,7 +108,9 @@ pub(crate) fn fill(
             job,
             wants: missing,
         })) => {
-            filled.attached = site.state().is_complete();
+            let alone = transport.size(Group::WORLD) == 1;
+            filled.attached =
+                site.state().is_complete() && (alone && !missing.cold || !site.state().is_sparse());
             filled.job = Arc::new(job);
             held = Some(site);
             wants = if leads { missing } else { wants };
@@ -184,8 +186,10 @@ impl Fill<'_, '_> {
             .flatten();
         let job = Arc::clone(&self.filled.job);
         let decode = match (image, &stored) {
-            (Some(image), Some(stored)) if !image.site().state().is_complete() => {
-                Some(Decode::new(image, &job, stored, !direct, cores()))
+            (Some(image), Some(stored)) => {
+                let state = image.site().state();
+                let missing = !state.is_complete() || state.is_sparse() && !direct;
+                missing.then(|| Decode::new(image, &job, stored, !direct, cores()))
             }
             _ => None,
         };

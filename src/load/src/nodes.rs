@@ -235,9 +235,11 @@ fn lead_in(
         }
     })?;
     let state = site.state();
+    let cold = state.cold() != Cold::Node && wished != Keep::Bundle;
     let wants = Wants {
-        hot: !state.is_complete(),
-        cold: state.cold() != Cold::Node && wished != Keep::Bundle,
+        // A process that is alone, and copies nothing, does as the one that made it did.
+        hot: !state.is_complete() || state.is_sparse() && (!alone || cold),
+        cold,
     };
     debug_assert!(!state.is_complete() || site.dir().join(CODE).exists());
     let job = Job::create(&site, nonce(), slots)?;

@@ -13,7 +13,7 @@ use std::{
 
 use pybundle_load::{
     Image, Job, Settings,
-    environment::{IMAGE, JOB, LOG},
+    environment::{IMAGE, JOB, LOG, READER},
     image::boot,
     launch::{self, Launch},
 };
@@ -102,6 +102,9 @@ pub(crate) fn prepare(
     if let Some(job) = job {
         set(JOB, job.variable().as_ref())?;
     }
+    if let Some(lent) = image.lend() {
+        set(READER, lent.as_ref())?;
+    }
     Ok(())
 }
 
@@ -151,9 +154,13 @@ pub(crate) fn attach_to(py: Python<'_>, dir: &Path, settings: &Settings) -> PyRe
         );
         exit::fail_at_once(1);
     }
-    let job = env::var(JOB)
-        .ok()
-        .filter(|_| env::var_os(IMAGE).is_some_and(|known| known == dir))
+    // Of a process that has this image, and not another.
+    let told = env::var_os(IMAGE).is_some_and(|known| known == dir);
+    let told = |name| env::var(name).ok().filter(|_| told);
+    if let Some(lent) = told(READER) {
+        image.borrow(&lent);
+    }
+    let job = told(JOB)
         .and_then(|text| Job::attach(&image, &text))
         .map(Arc::new);
     if let Some(job) = &job {

@@ -29,6 +29,9 @@ const EAGER_BYTES: u64 = 64 << 20;
 /// names a folder that a compiler then reads); above, on request only.
 const HEADER_BYTES: u64 = 4 << 20;
 
+/// The distribution whose programs start a bundle: nothing that runs from one needs them.
+const OURS: &str = "pybundle";
+
 /// A group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Group {
@@ -201,7 +204,7 @@ fn group_name(
     }
     if is_environment(path, site) {
         return match owner {
-            Some(owner) if !small_environment => owner.to_owned(),
+            Some(owner) if !small_environment || owner == OURS => owner.to_owned(),
             _ => ENVIRONMENT.to_owned(),
         };
     }
@@ -279,6 +282,21 @@ mod tests {
             let position = tree.find(path.as_bytes()).unwrap();
             assert_eq!(groups.list[groups.of[position]].name, name, "{path}");
         }
+    }
+
+    #[test]
+    fn programs_come_first_but_our_own() {
+        let name = |path: &str, owner| {
+            group_name(
+                path.as_bytes(),
+                Class::Data,
+                &Site::default(),
+                Some(owner),
+                true,
+            )
+        };
+        assert_eq!(name("bin/ninja", "ninja"), ENVIRONMENT);
+        assert_eq!(name("bin/pybundle", OURS), OURS);
     }
 
     #[test]

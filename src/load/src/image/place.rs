@@ -327,6 +327,20 @@ impl Image {
         }
     }
 
+    /// What children need to read the bundle as this process does, if it does.
+    pub fn lend(&self) -> Option<String> {
+        self.stored.get()?.lend()
+    }
+
+    /// In a child, with what [`Self::lend`] gave its parent.
+    pub fn borrow(&self, lent: &str) {
+        if self.site.state().cold() == Cold::Bundle
+            && let Some(stored) = Stored::borrow(lent, &self.bundle, self.index.header().file_len)
+        {
+            self.set_stored(stored);
+        }
+    }
+
     /// Where cold entries are read from.
     pub(crate) fn stored(&self) -> Result<&Stored> {
         if let Some(stored) = self.stored.get() {

@@ -20,7 +20,7 @@ use super::segment::{self, Shared};
 use crate::{Error, Result, plan::Sizes};
 
 /// Changes with every change of what lies in an image's folder.
-pub(crate) const LAYOUT: u32 = 1;
+pub(crate) const LAYOUT: u32 = 2;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"pybimage");
 const HEADER: usize = 4096;
@@ -58,7 +58,8 @@ pub(crate) struct Header {
     /// Everything that is placed before imports begin is in place: written last.
     complete: AtomicU32,
     cold: AtomicU32,
-    reserved: AtomicU32,
+    /// Hot code is decoded when it is needed, as cold code is.
+    sparse: AtomicU32,
     /// All bytes of the bundle before this offset are in the image.
     received: AtomicU64,
 }
@@ -190,6 +191,17 @@ impl State {
         let first = self.header().complete.swap(1, Ordering::AcqRel) == 0;
         self.step();
         first
+    }
+
+    /// Is hot code decoded only when it is needed? So a process makes its image that is alone and
+    /// has the bundle at hand.
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.header().sparse.load(Ordering::Acquire) != 0
+    }
+
+    /// It is, from the start; or no longer, since all of it is in place.
+    pub(crate) fn set_sparse(&self, sparse: bool) {
+        self.header().sparse.store(sparse.into(), Ordering::Release);
     }
 
     /// Where the compressed bytes of cold entries are.

@@ -6,7 +6,7 @@
 use std::{
     fs::File,
     io,
-    os::unix::fs::FileExt,
+    os::{fd::AsRawFd, unix::fs::FileExt},
     path::{Path, PathBuf},
 };
 
@@ -86,6 +86,24 @@ impl Stored {
             )));
         }
         Ok(Self::bundle(file, path))
+    }
+
+    /// The bundle as this process has it open, for its children: another may lie at its path by
+    /// then. `None` if it isn't the bundle.
+    pub(crate) fn lend(&self) -> Option<String> {
+        let pid = std::process::id();
+        self.is_bundle
+            .then(|| format!("{pid}/{}", self.file.as_raw_fd()))
+    }
+
+    /// The bundle as another process has lent it; `None` if that has ended, or has another file
+    /// there.
+    pub(crate) fn borrow(lent: &str, path: &Path, expected: u64) -> Option<Self> {
+        let (pid, number) = lent.split_once('/')?;
+        let (pid, number): (u32, u32) = (pid.parse().ok()?, number.parse().ok()?);
+        let lent = File::open(format!("/proc/{pid}/fd/{number}")).ok()?;
+        let found = lent.metadata().ok()?;
+        (found.is_file() && found.len() == expected).then(|| Self::bundle(lent, path))
     }
 
     /// Bytes that reading an entry takes from the bundle; 0 if it lies in the image.

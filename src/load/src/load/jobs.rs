@@ -195,9 +195,9 @@ fn a_bundle_that_an_image_knows_is_not_read_again() {
 }
 
 #[test]
-fn cold_bytes_come_when_a_later_job_wants_them_on_the_node() {
+fn what_a_process_leaves_in_the_bundle_comes_when_a_later_job_wants_it_on_the_node() {
     let case = Case::new(&[0, 0]);
-    // A process that is alone leaves them in the bundle.
+    // A process that is alone leaves code and cold files there.
     let settings = Settings {
         node_dir: Some(case.node_dir(0)),
         ..case.settings.clone()
@@ -209,11 +209,32 @@ fn cold_bytes_come_when_a_later_job_wants_them_on_the_node() {
         image.site().state().cold(),
         crate::image::state::Cold::Bundle
     );
+    let decoded = |image: &Image| {
+        let mut blocks = (0..image.index().blocks()).filter_map(|row| image.index().block(row));
+        let hot = |entry| image.index().is_hot(&image.index().entry(entry).unwrap());
+        blocks.all(|block| !hot(block.entry) || image.site().state().entry(block.entry))
+    };
+    assert!(!decoded(image));
+    // One like it finds what it needs.
+    let second = load(&settings, &mut crate::transport::Local::new(), &mut || {
+        Ok(())
+    })
+    .unwrap();
+    let count = |loaded: &Loaded| loaded.job.count().load_entries.load(Ordering::Relaxed);
+    assert!(count(&first) > 0 && count(&second) == 0);
     let stays = first.image.clone().unwrap();
     case.run(|_, loaded| {
         let image = loaded.unwrap().image.unwrap();
         assert_eq!(image.site().state().cold(), crate::image::state::Cold::Node);
+        assert!(decoded(&image));
     });
+    let receipt = Receipt::read(case.settings.receipt.as_deref().unwrap()).unwrap();
+    assert!(!receipt.nodes[0].attached && receipt.total("load_entries") > 0);
+    // And so does the next job, which reads nothing.
+    case.run(|_, loaded| assert!(decoded(&loaded.unwrap().image.unwrap())));
+    let receipt = Receipt::read(case.settings.receipt.as_deref().unwrap()).unwrap();
+    assert!(receipt.nodes[0].attached && receipt.total("load_entries") == 0);
+    assert_eq!(receipt.bytes_broadcast, 0);
     fs::remove_file(&case.settings.bundle).unwrap();
     let later = Image::attach(stays.dir()).unwrap();
     later.place_all().unwrap();
