@@ -18,7 +18,7 @@ help:
 	@echo "make test-all  the slow ones too"
 	@echo "make build     install this clone into .venv, editable"
 	@echo "make lint      clippy, rustfmt, ruff"
-	@echo "make bench     pack time and size, start time, file operations, beside plain Python"
+	@echo "make bench     pack time and size, start time, file operations, memory, beside plain Python"
 	@echo "make clean     remove what these commands made"
 
 demo: $(TOOLS)
