@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support import bundles, pythons
+from support import bundles
 from support.bundles import Runner
 from support.environments import Environment
 from support.process import run
@@ -101,49 +101,3 @@ def test_a_link_is_followed_before_anything_is_placed(served: Runner) -> None:
         "print(file.locate().is_symlink(), file.read_text())\n"
     )
     assert served.run("-c", program).check().stdout.startswith("True ")
-
-
-AHEAD = """
-import glob, os, sys, time
-if not sys.argv:
-    import numpy
-library = os.environ["PYBUNDLE_IMAGE"] + "/tree/**/_multiarray_umath*.so"
-tasks = lambda: os.listdir("/proc/self/task")
-"""
-
-
-def test_what_a_program_names_is_placed_while_it_runs(environment, python, tmp_path):
-    runner = bundles.runner(environment("core", python), tmp_path / "node")
-    program = f"""{AHEAD}
-end = time.monotonic() + 20
-while not glob.glob(library, recursive=True) and time.monotonic() < end:
-    time.sleep(0.01)
-print("numpy" in sys.modules, bool(glob.glob(library, recursive=True)))
-"""
-    assert runner.run("-c", program).check().stdout == "False True\n"
-
-
-@pytest.mark.parametrize("minor", ["3.11", "3.12", "3.13"])
-def test_nothing_tells_a_program_of_it(minor, environment, tmp_path):
-    # CPython warns of a fork while there is another thread.
-    program = f"""{AHEAD}
-import warnings
-warnings.simplefilter("error")
-before = tasks()
-if os.fork() == 0:
-    os._exit(0)
-print(os.wait()[1], len(before), len(tasks()))
-"""
-    python = pythons.pythons().get(minor)
-    if python is None:
-        pytest.skip(f"no CPython {minor} on this machine")
-    runner = bundles.runner(environment("core", python), tmp_path / "node")
-    for _ in range(10):
-        result = runner.run("-c", program).check()
-        status, before, after = result.stdout.split()
-        assert (status, after, result.stderr) == ("0", "1", "")
-        # On a busy machine all may be in place before the program's first line.
-        if before == "2":
-            break
-    else:
-        raise AssertionError("no thread was ever seen")

@@ -20,7 +20,7 @@ use pybundle_load::{
 use pyo3::{intern, prelude::*};
 
 use crate::{
-    ahead, collector,
+    collector,
     exit::{self, Mpi, Process},
     importer::{self, Options},
     package,
@@ -184,16 +184,9 @@ pub(crate) fn attach_to(py: Python<'_>, dir: &Path, settings: &Settings) -> PyRe
 
 fn register_fork(py: Python<'_>) -> PyResult<()> {
     let keywords = pyo3::types::PyDict::new(py);
-    keywords.set_item("before", wrap_pyfunction!(forking, py)?)?;
     keywords.set_item("after_in_child", wrap_pyfunction!(forked, py)?)?;
     let register = py.import("os")?.getattr(intern!(py, "register_at_fork"))?;
     register.call((), Some(&keywords)).map(drop)
-}
-
-/// Called before every fork.
-#[pyfunction]
-fn forking(py: Python<'_>) {
-    py.detach(ahead::stop);
 }
 
 /// Called in every forked child.

@@ -26,7 +26,7 @@ use pyo3::{
     prelude::*,
 };
 
-use crate::{ahead, importer};
+use crate::importer;
 pub(crate) use launcher::LauncherSocket;
 
 /// Longest time that a failed rank's exit functions may take in a job: they may wait for ranks
@@ -207,7 +207,6 @@ fn leave(process: &Process, what: Share) {
     if LEFT.swap(true, SeqCst) {
         return;
     }
-    ahead::stop();
     if let Some(job) = &process.job {
         job.leave();
     }

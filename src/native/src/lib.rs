@@ -5,7 +5,6 @@
 //! | [`run`] | `python -m pybundle run`: its command line, and a program run as Python would |
 //! | [`start`] | join, load, install: what happens before a program's first line |
 //! | [`importer`] | finder, loaders, resources: what `import` does from then on |
-//! | [`ahead`] | files of packages that the program names, placed while it runs |
 //! | [`collector`] | the garbage collector: postponed while imports go on, spared at the end |
 //! | [`children`] | child processes: how they attach |
 //! | [`program`] | the modules beside the program, read by root for all ranks |
@@ -14,7 +13,6 @@
 //! | [`packed`] | the same for the packed Python, which `pybundle-python` starts |
 //! | [`package`] | where this package lies |
 
-mod ahead;
 mod children;
 mod collector;
 mod exit;

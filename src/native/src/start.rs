@@ -17,15 +17,13 @@ use std::{
 };
 
 use pybundle_load::{
-    Image, Interrupted, Job, Loaded, Settings,
-    environment::MpiMode,
-    failure, join as joining, load,
-    transport::{Group, Transport},
+    Image, Interrupted, Job, Loaded, Settings, environment::MpiMode, failure, join as joining,
+    load, transport::Transport,
 };
 use pyo3::prelude::*;
 
 use crate::{
-    ahead, children, collector,
+    children, collector,
     exit::{self, LauncherSocket, Mpi, Process},
     importer::{self, Options},
     package,
@@ -135,9 +133,6 @@ fn begin(
     };
     let source = joined.shared.source.take();
     let image = joined.loaded.image.as_ref();
-    if let (Some(image), 1) = (image, transport.size(Group::WORLD)) {
-        ahead::start(image, text_of(program, source.as_ref()));
-    }
     let image = image.map(|image| image.dir().to_path_buf());
     match install(py, settings, program, runner, joined, in_tree) {
         Ok(()) => Ok(Started { source, image }),
@@ -146,15 +141,6 @@ fn begin(
             // The other ranks may have begun to work.
             exit::fail_at_once(1)
         }
-    }
-}
-
-/// What is known of a program's text before it runs.
-fn text_of<'a>(program: &'a Program, source: Option<&'a Source>) -> &'a [u8] {
-    match (program, source) {
-        (Program::Command(text), _) => text.as_bytes(),
-        (_, Some(source)) => &source.content,
-        _ => &[],
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     ffi::OsStr,
     os::unix::ffi::OsStrExt,
     path::PathBuf,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::Ordering,
     thread,
     time::{Duration, Instant},
 };
@@ -50,36 +50,11 @@ impl Image {
         }
         let (groups, rows) = self.to_place(group)?;
         self.put(&rows)?;
-        self.placed(&groups, &rows)
-    }
-
-    /// The end of placing groups, all of whose rows are in place.
-    fn placed(&self, groups: &BTreeSet<u32>, rows: &[u32]) -> Result<()> {
-        self.follow(rows)?;
-        for &group in groups {
+        self.follow(&rows)?;
+        for group in groups {
             self.site.state().set_group(group);
         }
         Ok(())
-    }
-
-    /// As [`Self::place`], for a group of which nothing is needed yet: not at all if it has more
-    /// than `most` bytes, and only until `stop` is set.
-    ///
-    /// # Errors
-    /// As [`Self::place`].
-    pub fn place_ahead(&self, group: u32, most: u64, stop: &AtomicBool) -> Result<()> {
-        let (groups, rows) = self.to_place(group)?;
-        let batches = work::batches(&self.index, rows.iter().copied());
-        if batches.iter().map(|batch| batch.bytes).sum::<u64>() > most {
-            return Ok(());
-        }
-        for batch in &batches {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(());
-            }
-            self.put(&batch.rows)?;
-        }
-        self.placed(&groups, &rows)
     }
 
     /// Bytes that [`Self::place`] would have to put into the tree.

@@ -22,7 +22,6 @@ use std::collections::{HashMap, HashSet};
 pub(crate) use bytecode::Bytecode;
 pub(crate) use read::reach;
 pub(crate) use wire::Message;
-pub(crate) use words::words;
 
 /// The folders that root has listed, by their absolute paths.
 #[derive(Debug, Default, PartialEq, Eq)]

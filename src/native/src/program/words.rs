@@ -4,7 +4,7 @@
 //! the one that `importlib.import_module` is given. A word too many costs one file more to read.
 
 /// The words of a text, each one as often as it stands there.
-pub(crate) fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let part_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte >= 0x80;
     text.split(move |byte| !part_of_name(byte))
         .filter(|word| !word.is_empty())
