@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
-from support import bundles, mpis
+from support import bundles, mpis, slow
 from support.bundles import CLEAN
 from support.mpis import Mpi
 from support.process import run
@@ -290,6 +290,29 @@ def test_off_starts_no_mpi(wheel_mpi, core_runner):
 def test_without_a_launcher_no_mpi_is_loaded(core_runner):
     code = "import numpy; print('libmpi' in open('/proc/self/maps').read())"
     assert core_runner.run("-c", code).check().stdout == "False\n"
+
+
+def test_ranks_sleep_while_root_reads(wheel_mpi, core_runner, tmp_path):
+    try:
+        slow.check()
+    except slow.Unavailable as missing:
+        pytest.skip(str(missing))
+    # Each time that a rank looks whether something has come it gives up the processor by itself.
+    code = f"""{SAY}
+import resource
+rank = os.environ.get("PMI_RANK") or os.environ["OMPI_COMM_WORLD_RANK"]
+say(rank, resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw)
+"""
+    words = [wheel_mpi.mpiexec, "-n", 2, *core_runner.words("-c", code)]
+    env = wheel_mpi.environment(**core_runner.variables())
+    looks = {}
+    for rate in (4096, 15):
+        started = slow.start(words, [core_runner.bundle.parent], env=env, service=0, rate=rate)
+        lines = (line.split() for line in started.result.check().stdout.splitlines())
+        looks[rate] = dict(lines)["1"], started.result.seconds
+    (quick, least), (late, most) = looks.values()
+    # A thousand times a second would be the transport's pace.
+    assert int(late) - int(quick) < 100 * (most - least), looks
 
 
 def test_one_rank_is_a_job_too(wheel_mpi, core_runner):

@@ -126,18 +126,48 @@ pub(crate) fn fill(
         wants,
         filled,
     };
-    let (way, source) = fill.find_way(opened)?;
-    if let Some(site) = held {
-        match fill.open_image(site, way.head.as_deref()) {
-            Ok(image) => fill.filled.image = image,
-            Err(error) => fill.filled.fail(error),
-        }
+    let moved = fill.run(opened, held, clock);
+    if leads {
+        fill.arrive();
+    } else if moved.is_ok() {
+        fill.sleep_until_arrived();
     }
-    fill.move_bytes(&way, source, clock)?;
-    Ok(fill.filled)
+    moved.map(|()| fill.filled)
 }
 
 impl Fill<'_, '_> {
+    fn run(&mut self, opened: Option<Opened>, held: Option<Site>, clock: &mut Clock) -> Result<()> {
+        let (way, source) = self.find_way(opened)?;
+        if let Some(site) = held {
+            match self.open_image(site, way.head.as_deref()) {
+                Ok(image) => self.filled.image = image,
+                Err(error) => self.filled.fail(error),
+            }
+        }
+        self.move_bytes(&way, source, clock)
+    }
+
+    /// Lets the node's other ranks go on.
+    fn arrive(&self) {
+        self.filled.job.arrive();
+        if let Some(image) = &self.filled.image {
+            image.site().state().step();
+        }
+    }
+
+    /// Until the leader has all bytes, the ranks that have decoded their share sleep in the image:
+    /// inside MPI they would have to look again and again.
+    fn sleep_until_arrived(&mut self) {
+        let Some(image) = self.filled.image.clone() else {
+            return;
+        };
+        let job = Arc::clone(&self.filled.job);
+        let waited = sleep_until(|| job.has_arrived() || job.failed(), self.patience, &image);
+        if let Err(error) = waited {
+            self.filled.fail(error);
+        }
+    }
+
     /// Opens the node's image: its leader writes the index first, the others wait for it. `None`
     /// if another rank of the node has failed.
     fn open_image(&mut self, site: Site, head: Option<&[u8]>) -> Result<Option<Arc<Image>>> {
@@ -349,6 +379,23 @@ fn wait_for(
     // Nothing is sent: the channel closes when the thread ends.
     while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
         let now = image.map(|image| image.site().state().steps());
+        if steps != now {
+            (moved, steps) = (Instant::now(), now);
+        }
+        patience.waiting(what, moved.elapsed())?;
+        patience.check(what, moved.elapsed())?;
+    }
+    Ok(())
+}
+
+/// Sleeps until something holds, as long as the image moves on.
+fn sleep_until(holds: impl Fn() -> bool, patience: &mut Patience<'_>, image: &Image) -> Result<()> {
+    let what = "the leader of the node to receive the bundle";
+    let state = image.site().state();
+    let (mut moved, mut steps) = (Instant::now(), state.steps());
+    while !holds() {
+        state.sleep(steps, TICK);
+        let now = state.steps();
         if steps != now {
             (moved, steps) = (Instant::now(), now);
         }

@@ -90,7 +90,8 @@ pub(crate) struct Header {
     left: AtomicU32,
     /// 0; 1 a rank failed; 2 the node has no room.
     failed: AtomicU32,
-    reserved: AtomicU32,
+    /// The node's leader has done its part of the load, well or not.
+    arrived: AtomicU32,
 }
 
 /// The fixed part of a slot.
@@ -384,6 +385,19 @@ impl Job {
     pub(crate) fn failed(&self) -> bool {
         self.header()
             .is_some_and(|header| header.failed.load(Ordering::Acquire) != 0)
+    }
+
+    /// The node's leader has done its part: the other ranks need not sleep any longer.
+    pub(crate) fn arrive(&self) {
+        if let Some(header) = self.header() {
+            header.arrived.store(1, Ordering::Release);
+        }
+    }
+
+    /// Has it?
+    pub(crate) fn has_arrived(&self) -> bool {
+        self.header()
+            .is_none_or(|header| header.arrived.load(Ordering::Acquire) != 0)
     }
 
     fn file(&self, extension: &str) -> Option<PathBuf> {
