@@ -137,7 +137,7 @@ impl Image {
     }
 
     /// All modules with their rows.
-    fn modules(&self) -> impl Iterator<Item = (u32, Module)> + '_ {
+    pub(super) fn modules(&self) -> impl Iterator<Item = (u32, Module)> + '_ {
         let rows = 0..self.index.modules();
         rows.filter_map(|row| Some((row, self.index.module(row)?)))
     }

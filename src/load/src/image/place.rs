@@ -68,7 +68,7 @@ impl Image {
     }
 
     /// The groups that come with one, itself included, as far as they aren't placed, and their
-    /// entries, ascending.
+    /// entries, ascending; the code of their modules too, where that waits for its first use.
     fn to_place(&self, group: u32) -> Result<(BTreeSet<u32>, Vec<u32>)> {
         let (mut groups, mut rows) = (BTreeSet::new(), BTreeSet::new());
         let mut next = vec![group];
@@ -86,6 +86,13 @@ impl Image {
             };
             rows.extend(self.index.group_entries(&found).filter(wanted));
             next.extend(self.index.companions(&found));
+        }
+        if self.site.state().is_sparse() {
+            // Where threads are at work on a package anyway, its code is not left for one by one.
+            let modules = self.modules();
+            let with_files = modules.filter(|(_, module)| groups.contains(&module.group));
+            let blocks = with_files.filter_map(|(row, _)| self.blocks.of_module(row));
+            rows.extend(blocks.map(|block| block.entry));
         }
         Ok((groups, Vec::from_iter(rows)))
     }

@@ -38,6 +38,14 @@ impl Mapping {
         }
         Ok(Self(map))
     }
+
+    /// Maps a part of a file.
+    pub(crate) fn part(file: &File, at: u64, len: usize) -> io::Result<Self> {
+        // SAFETY: as for a whole one.
+        let map = unsafe { MmapOptions::new().offset(at).len(len).populate().map(file) }?;
+        map.advise(Advice::DontDump)?;
+        Ok(Self(map))
+    }
 }
 
 impl AsRef<[u8]> for Mapping {

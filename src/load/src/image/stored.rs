@@ -13,30 +13,47 @@ use std::{
 use memmap2::MmapMut;
 use pybundle_bundle::{Index, layout, reader, record::Entry};
 
+use super::segment::Mapping;
 use crate::{Error, Result, error::io_at};
+
+/// Entries with as many compressed bytes in the image are not copied: what a process has in memory
+/// must not grow with the largest file of an environment.
+const MAPPED: u64 = 1 << 20;
 
 /// Working memory that goes back to the system when it is dropped, whatever the allocator thinks.
 #[derive(Default)]
-pub(crate) struct Scratch(Option<MmapMut>);
+pub(crate) struct Scratch {
+    memory: Option<MmapMut>,
+    /// Mapped instead.
+    part: Option<Mapping>,
+}
 
 impl Scratch {
     /// At least `len` bytes, of any content.
     pub(crate) fn room(&mut self, len: usize) -> Result<&mut [u8]> {
-        let has = self.0.as_ref().map_or(0, |map| map.len());
+        let has = self.memory.as_ref().map_or(0, |map| map.len());
         if has < len {
             let new = len.max(1 << 16).next_power_of_two();
             // The old memory first: never both at once.
-            self.0 = None;
-            self.0 = Some(MmapMut::map_anon(new)?);
+            self.memory = None;
+            self.memory = Some(MmapMut::map_anon(new)?);
         }
-        let all: &mut [u8] = self.0.as_mut().map_or(&mut [], |map| map);
+        let all: &mut [u8] = self.memory.as_mut().map_or(&mut [], |map| map);
         Ok(&mut all[..len])
+    }
+
+    /// Holds a part of a file until the next one, or until it shrinks.
+    fn map(&mut self, file: &File, at: u64, len: usize) -> io::Result<&[u8]> {
+        self.part = None;
+        let part = Mapping::part(file, at, len)?;
+        Ok(AsRef::<[u8]>::as_ref(&*self.part.insert(part)))
     }
 
     /// Gives back what was needed for one large entry.
     pub(crate) fn shrink(&mut self, most: usize) {
-        if self.0.as_ref().is_some_and(|map| map.len() > most) {
-            self.0 = None;
+        self.part = None;
+        if self.memory.as_ref().is_some_and(|map| map.len() > most) {
+            self.memory = None;
         }
     }
 }
@@ -127,13 +144,20 @@ impl Stored {
             0
         };
         let len = usize::try_from(entry.stored).unwrap_or(usize::MAX);
+        if !self.is_bundle && entry.stored >= MAPPED {
+            let end = entry.offset.saturating_add(entry.stored);
+            if self.file.metadata()?.len() < end {
+                return Err(self.too_short(entry));
+            }
+            let stored = scratch.map(&self.file, entry.offset, len);
+            let stored = stored.map_err(|error| io_at("cannot map", &self.path, error))?;
+            reader::check(index, entry, stored)?;
+            return Ok(stored);
+        }
         let bytes = scratch.room(before.saturating_add(len))?;
         let read = self.file.read_exact_at(bytes, entry.offset - before as u64);
         read.map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => Error::Changed {
-                path: self.path.clone(),
-                why: format!("it ends before offset {}", entry.offset + entry.stored),
-            },
+            io::ErrorKind::UnexpectedEof => self.too_short(entry),
             _ => io_at("cannot read", &self.path, error),
         })?;
         let (header, stored) = bytes.split_at(before);
@@ -150,5 +174,12 @@ impl Stored {
         }
         reader::check(index, entry, stored)?;
         Ok(stored)
+    }
+
+    fn too_short(&self, entry: &Entry) -> Error {
+        Error::Changed {
+            path: self.path.clone(),
+            why: format!("it ends before offset {}", entry.offset + entry.stored),
+        }
     }
 }
