@@ -270,7 +270,7 @@ impl<B: AsRef<[u8]>> Index<B> {
         self.row(Section::Entries, row)
     }
 
-    /// Is this entry decoded before imports start?
+    /// Is this entry decoded before imports start, wherever several ranks share the work?
     pub fn is_hot(&self, entry: &Entry) -> bool {
         entry.offset < self.header.hot_end
     }

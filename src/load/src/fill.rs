@@ -413,7 +413,11 @@ fn tidy(plan: &Plan, image: &Image, direct: bool) -> Result<()> {
         // The one open of this node.
         _ => drop(image.stored()?),
     }
-    image.release(plan.sizes.cold_start);
+    // Where a rank has failed they are all that others have who use this image.
+    let state = image.site().state();
+    if state.is_complete() && !state.is_sparse() {
+        image.release(plan.sizes.cold_start);
+    }
     Ok(())
 }
 

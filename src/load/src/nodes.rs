@@ -225,15 +225,14 @@ fn lead_in(
     } else {
         Keep::Bundle
     };
-    let site = Site::join_or_create(&home, plan.identity(), &plan.source(), || {
-        match room.lacks(sizes.need(prefix_len, wished)) {
-            None => Ok(()),
-            Some(why) => Err(Error::Image {
-                path: home.path().to_owned(),
-                why,
-            }),
-        }
-    })?;
+    let fits = || match room.lacks(sizes.need(prefix_len, wished)) {
+        None => Ok(()),
+        Some(why) => Err(Error::Image {
+            path: home.path().to_owned(),
+            why,
+        }),
+    };
+    let site = Site::join_or_create(&home, plan.identity(), &plan.source(), fits)?;
     let state = site.state();
     let cold = state.cold() != Cold::Node && wished != Keep::Bundle;
     let wants = Wants {
@@ -241,6 +240,10 @@ fn lead_in(
         hot: !state.is_complete() || state.is_sparse() && (!alone || cold),
         cold,
     };
+    if wants.hot && state.is_complete() {
+        // What a process that was alone had no need of.
+        fits()?;
+    }
     debug_assert!(!state.is_complete() || site.dir().join(CODE).exists());
     let job = Job::create(&site, nonce(), slots)?;
     if settings.keep {

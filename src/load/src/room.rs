@@ -96,7 +96,7 @@ const TMPFS: i64 = 0x0102_1994;
 const RAMFS: i64 = 0x8584_58f6;
 
 /// Do files of this folder lie in memory?
-fn is_memory(folder: &Path) -> Result<bool> {
+pub(crate) fn is_memory(folder: &Path) -> Result<bool> {
     Ok(matches!(file_system(folder)?, TMPFS | RAMFS))
 }
 

@@ -102,8 +102,10 @@ pub(crate) fn prepare(
     if let Some(job) = job {
         set(JOB, job.variable().as_ref())?;
     }
-    if let Some(lent) = image.lend() {
-        set(READER, lent.as_ref())?;
+    match image.lend() {
+        Some(lent) => set(READER, lent.as_ref())?,
+        // An ancestor's is of another image.
+        None => drop(environ.call_method1("pop", (READER, py.None()))?),
     }
     Ok(())
 }

@@ -162,8 +162,15 @@ impl Image {
         sweep::allocated(self.dir())
     }
 
+    /// Is the code of a module in place? If not, [`Self::code`] reads and decodes, or waits.
+    pub fn has_code(&self, module: u32) -> bool {
+        let block = self.blocks.of_module(module);
+        block.is_some_and(|block| self.site.state().entry(block.entry))
+    }
+
     /// The marshalled code of a module, with its file name below [`Self::tree`]; `None` for a
-    /// module without code. No system call once its block is decoded, which hot ones are.
+    /// module without code. No system call once its block is decoded, as hot ones are before
+    /// imports begin, except where a process is alone.
     ///
     /// # Errors
     /// [`Error::Entry`] if a cold block is corrupt or finds no room.

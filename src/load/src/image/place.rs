@@ -64,7 +64,8 @@ impl Image {
     pub fn bytes_to_place(&self, group: u32) -> Result<u64> {
         let (_, rows) = self.to_place(group)?;
         let entries = rows.iter().filter_map(|&row| self.index.entry(row));
-        Ok(entries.map(|entry| entry.size).sum())
+        let files = entries.filter(|entry| entry.kind != Kind::Code as u8);
+        Ok(files.map(|entry| entry.size).sum())
     }
 
     /// The groups that come with one, itself included, as far as they aren't placed, and their
@@ -90,7 +91,8 @@ impl Image {
         if self.site.state().is_sparse() {
             // Where threads are at work on a package anyway, its code is not left for one by one.
             let modules = self.modules();
-            let with_files = modules.filter(|(_, module)| groups.contains(&module.group));
+            let with_files = modules
+                .filter(|(_, module)| groups.contains(&module.group) && module.code_at != u64::MAX);
             let blocks = with_files.filter_map(|(row, _)| self.blocks.of_module(row));
             rows.extend(blocks.map(|block| block.entry));
         }
@@ -146,6 +148,7 @@ impl Image {
             self.site.state().set_group(group);
         }
         // Nobody has a use for what is compressed.
+        self.site.state().set_sparse(false);
         self.release(self.index.header().file_len);
         Ok(())
     }

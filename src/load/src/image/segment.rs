@@ -41,7 +41,9 @@ impl Mapping {
 
     /// Maps a part of a file.
     pub(crate) fn part(file: &File, at: u64, len: usize) -> io::Result<Self> {
-        // SAFETY: as for a whole one.
+        // SAFETY: as for a whole one. Two jobs may fill the same file at once, with the same bytes of
+        // one bundle: what is read here was written before, and doesn't change by being written
+        // again.
         let map = unsafe { MmapOptions::new().offset(at).len(len).populate().map(file) }?;
         map.advise(Advice::DontDump)?;
         Ok(Self(map))

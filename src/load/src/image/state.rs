@@ -199,7 +199,7 @@ impl State {
         self.header().sparse.load(Ordering::Acquire) != 0
     }
 
-    /// It is, from the start; or no longer, since all of it is in place.
+    /// It is, when the image becomes complete; or no longer, since all of it is in place.
     pub(crate) fn set_sparse(&self, sparse: bool) {
         self.header().sparse.store(sparse.into(), Ordering::Release);
     }

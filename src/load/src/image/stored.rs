@@ -14,7 +14,7 @@ use memmap2::MmapMut;
 use pybundle_bundle::{Index, layout, reader, record::Entry};
 
 use super::segment::Mapping;
-use crate::{Error, Result, error::io_at};
+use crate::{Error, Result, error::io_at, room::is_memory};
 
 /// Entries with as many compressed bytes in the image are not copied: what a process has in memory
 /// must not grow with the largest file of an environment.
@@ -63,6 +63,8 @@ impl Scratch {
 pub(crate) struct Stored {
     file: File,
     path: PathBuf,
+    /// Its bytes lie in memory: they can be mapped, since reading them can't fail.
+    in_memory: bool,
     /// It is the bundle, which somebody may change.
     is_bundle: bool,
 }
@@ -70,9 +72,13 @@ pub(crate) struct Stored {
 impl Stored {
     /// The image's own copy.
     pub(crate) fn packed(file: File, path: &Path) -> Self {
+        let in_memory = path
+            .parent()
+            .is_some_and(|image| is_memory(image).unwrap_or(false));
         Self {
             file,
             path: path.to_owned(),
+            in_memory,
             is_bundle: false,
         }
     }
@@ -82,6 +88,7 @@ impl Stored {
         Self {
             file,
             path: path.to_owned(),
+            in_memory: false,
             is_bundle: true,
         }
     }
@@ -144,7 +151,7 @@ impl Stored {
             0
         };
         let len = usize::try_from(entry.stored).unwrap_or(usize::MAX);
-        if !self.is_bundle && entry.stored >= MAPPED {
+        if self.in_memory && entry.stored >= MAPPED {
             let end = entry.offset.saturating_add(entry.stored);
             if self.file.metadata()?.len() < end {
                 return Err(self.too_short(entry));

@@ -9,7 +9,7 @@ use std::{
 use super::{threads::Threads, *};
 use crate::{
     Receipt,
-    image::clean,
+    image::{claims::Claims, clean, site::CLAIMS, state::Cold},
     sample::{self, SMALL, Shape},
 };
 
@@ -205,10 +205,7 @@ fn what_a_process_leaves_in_the_bundle_comes_when_a_later_job_wants_it_on_the_no
     let mut local = crate::transport::Local::new();
     let first = load(&settings, &mut local, &mut || Ok(())).unwrap();
     let image = first.image.as_ref().unwrap();
-    assert_eq!(
-        image.site().state().cold(),
-        crate::image::state::Cold::Bundle
-    );
+    assert_eq!(image.site().state().cold(), Cold::Bundle);
     let decoded = |image: &Image| {
         let mut blocks = (0..image.index().blocks()).filter_map(|row| image.index().block(row));
         let hot = |entry| image.index().is_hot(&image.index().entry(entry).unwrap());
@@ -225,7 +222,7 @@ fn what_a_process_leaves_in_the_bundle_comes_when_a_later_job_wants_it_on_the_no
     let stays = first.image.clone().unwrap();
     case.run(|_, loaded| {
         let image = loaded.unwrap().image.unwrap();
-        assert_eq!(image.site().state().cold(), crate::image::state::Cold::Node);
+        assert_eq!(image.site().state().cold(), Cold::Node);
         assert!(decoded(&image));
     });
     let receipt = Receipt::read(case.settings.receipt.as_deref().unwrap()).unwrap();
@@ -238,6 +235,47 @@ fn what_a_process_leaves_in_the_bundle_comes_when_a_later_job_wants_it_on_the_no
     fs::remove_file(&case.settings.bundle).unwrap();
     let later = Image::attach(stays.dir()).unwrap();
     later.place_all().unwrap();
+}
+
+#[test]
+fn a_job_that_fails_leaves_an_image_in_use_as_it_was() {
+    let case = Case::new(&[0, 0]);
+    let settings = Settings {
+        node_dir: Some(case.node_dir(0)),
+        ..case.settings.clone()
+    };
+    let alone = || {
+        load(&settings, &mut crate::transport::Local::new(), &mut || {
+            Ok(())
+        })
+    };
+    let first = alone().unwrap().image.unwrap();
+    let (index, state) = (first.index(), first.site().state());
+    let mut blocks = (0..index.blocks()).map(|row| index.block(row).unwrap().entry);
+    let block = blocks.find(|&entry| !state.entry(entry)).unwrap();
+    // Somebody is at this block all the time, and one rank ends when all bytes have come.
+    let mut claims = Claims::open(&first.dir().join(CLAIMS)).unwrap();
+    assert!(claims.try_claim(block, block).unwrap());
+    let ended = Threads::run(&case.nodes, |mut end| {
+        let leads = end.rank(Group::WORLD) == 0;
+        let mut tick = || match state.cold() {
+            Cold::Node if !leads => Err(Interrupted),
+            _ => Ok(()),
+        };
+        load(&settings, &mut end, &mut tick).is_err()
+    });
+    claims.free(block, block);
+    assert_eq!(ended, [true, true]);
+    assert!(state.is_sparse() && state.cold() == Cold::Node);
+    // Who comes has all code, and so has who was there.
+    let later = alone().unwrap().image.unwrap();
+    for image in [&later, &first] {
+        for row in 0..image.index().modules() {
+            image.code(row).unwrap();
+        }
+    }
+    case.run(|_, loaded| drop(loaded.unwrap()));
+    assert!(!state.is_sparse());
 }
 
 fn refused(case: &Case) -> String {

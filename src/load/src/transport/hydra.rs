@@ -15,6 +15,8 @@ use std::{
     time::Duration,
 };
 
+use super::mapped;
+
 /// Set by Hydra, and by no other that speaks to processes on `PMI_FD`.
 const HYDRA: &str = "MPI_LOCALNRANKS";
 
@@ -41,8 +43,12 @@ pub fn socket() -> Option<(OwnedFd, RawFd)> {
 pub(crate) struct Hydra(UnixStream);
 
 impl Hydra {
-    /// Begins it. `None` if no Hydra has started this process, or if it gives no answer.
+    /// Begins it. `None` if no Hydra has started this process, if it gives no answer, or if this
+    /// process has an MPI: that may be speaking already.
     pub(crate) fn greet() -> Option<Self> {
+        if !mapped::libraries().ok()?.is_empty() {
+            return None;
+        }
         let mut hydra = Self(UnixStream::from(socket()?.0));
         hydra.0.set_read_timeout(Some(ANSWER)).ok()?;
         hydra.ask("init pmi_version=1 pmi_subversion=1")?;

@@ -37,12 +37,25 @@ pub(super) fn in_turn(rank: u32) {
     thread::sleep(turn(rank));
 }
 
-/// The right to say what several ranks have to say alike: given to one of those on this node that
-/// have the same launcher, as long as it is kept.
-pub(crate) fn for_node() -> Option<UnixListener> {
-    let name = format!("pybundle-said-{}", std::os::unix::process::parent_id());
-    let name = SocketAddr::from_abstract_name(name).ok()?;
-    UnixListener::bind_addr(&name).ok()
+/// The right to say what several ranks have to say alike, as long as it is kept.
+pub(crate) struct Right {
+    /// Nobody else can have it meanwhile. Where there are no such names, everybody speaks.
+    _name: Option<UnixListener>,
+}
+
+/// Gives the right to one of the ranks on this node that have the same launcher.
+pub(crate) fn for_node() -> Option<Right> {
+    let user = nix::unistd::geteuid();
+    let launcher = std::os::unix::process::parent_id();
+    // Its number means nothing outside the containers that share the numbers.
+    let numbers = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let name = format!("pybundle-said-{user}-{launcher}-{}", numbers.display());
+    let bound =
+        SocketAddr::from_abstract_name(name).and_then(|name| UnixListener::bind_addr(&name));
+    match bound {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => None,
+        bound => Some(Right { _name: bound.ok() }),
+    }
 }
 
 /// Says, when it is this rank's turn, what several have to say alike. Then this rank's process, or

@@ -194,7 +194,7 @@ impl State {
             return Ok(None);
         }
         let text = path.to_cow()?;
-        let found = if self.has_hot_code(row) {
+        let found = if self.image.has_code(row) {
             self.image.code(row)
         } else {
             // It may have to be decoded first, or another rank be waited for.

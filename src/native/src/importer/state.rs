@@ -193,22 +193,6 @@ impl State {
         std::str::from_utf8(self.image.index().text(module.name)).unwrap_or("?")
     }
 
-    /// Was the code of this module decoded before imports began?
-    pub(crate) fn has_hot_code(&self, module: u32) -> bool {
-        let index = self.image.index();
-        let (mut low, mut high) = (0, index.blocks());
-        while low < high {
-            let middle = low.midpoint(high);
-            match index.block(middle) {
-                Some(block) if block.first_module <= module => low = middle + 1,
-                _ => high = middle,
-            }
-        }
-        low.checked_sub(1)
-            .and_then(|row| index.entry(index.block(row)?.entry))
-            .is_some_and(|entry| index.is_hot(&entry))
-    }
-
     /// Counts for the receipt, if somebody does.
     pub(crate) fn count(&self, which: impl FnOnce(&Counters) -> &AtomicU64) {
         if let Some(job) = &self.job {
