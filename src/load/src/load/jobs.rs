@@ -254,7 +254,7 @@ fn a_job_that_fails_leaves_an_image_in_use_as_it_was() {
     let mut blocks = (0..index.blocks()).map(|row| index.block(row).unwrap().entry);
     let block = blocks.find(|&entry| !state.entry(entry)).unwrap();
     // Somebody is at this block all the time, and one rank ends when all bytes have come.
-    let mut claims = Claims::open(&first.dir().join(CLAIMS)).unwrap();
+    let claims = Claims::open(&first.dir().join(CLAIMS)).unwrap();
     assert!(claims.try_claim(block, block).unwrap());
     let ended = Threads::run(&case.nodes, |mut end| {
         let leads = end.rank(Group::WORLD) == 0;
