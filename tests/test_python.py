@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 import shutil
@@ -250,6 +251,8 @@ def test_signals_end_it_as_they_end_python(number, small, packed, tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # Who starts the tests in the background ignores interrupts, and children inherit that.
+            preexec_fn=functools.partial(signal.signal, number, signal.SIG_DFL),
         )
         try:
             assert process.stdout is not None
