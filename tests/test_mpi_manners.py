@@ -293,7 +293,7 @@ def test_without_a_launcher_no_mpi_is_loaded(core_runner):
     assert core_runner.run("-c", code).check().stdout == "False\n"
 
 
-def test_ranks_sleep_while_root_reads(wheel_mpi, core_runner, tmp_path):
+def test_ranks_sleep_while_root_reads(wheel_mpi, core_runner):
     try:
         slow.check()
     except slow.Unavailable as missing:

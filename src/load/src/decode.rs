@@ -133,7 +133,7 @@ impl<'a> Decode<'a> {
             }
             // Before the image is complete: who finds it so must know. Another job may have decoded
             // all code meanwhile.
-            state.set_sparse(!self.arriving && !self.has_all_code());
+            state.set_sparse(!self.arriving && !self.image.has_hot_code());
             state.set_complete();
         }
         if let Err(error) = &mut result {
@@ -141,14 +141,6 @@ impl<'a> Decode<'a> {
             state.step();
         }
         result
-    }
-
-    /// Is all hot code in place?
-    fn has_all_code(&self) -> bool {
-        let (index, state) = (self.image.index(), self.image.site().state());
-        let mut blocks = (0..index.blocks()).filter_map(|row| index.block(row));
-        let hot = |row: u32| index.entry(row).is_some_and(|entry| index.is_hot(&entry));
-        blocks.all(|block| state.entry(block.entry) || !hot(block.entry))
     }
 
     /// Is every entry of the group that is not on request only in place, and every companion's?

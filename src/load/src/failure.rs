@@ -99,8 +99,10 @@ pub fn once(say: impl FnOnce()) {
         if rank == first {
             say();
         }
-    } else if let Some(mut hydra) = Hydra::greet() {
-        if hydra.program().unwrap_or(0) == 0 {
+    } else if let Some(hydra) = Hydra::find()
+        && let Some(program) = hydra.program()
+    {
+        if program == 0 {
             return hydra.take_leave();
         }
         // Which rank is the program's first, Hydra doesn't tell.

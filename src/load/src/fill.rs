@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        mpsc::{self, Receiver, RecvTimeoutError},
+        mpsc::{self, RecvTimeoutError},
     },
     thread,
     time::{Duration, Instant},
@@ -108,9 +108,7 @@ pub(crate) fn fill(
             job,
             wants: missing,
         })) => {
-            let alone = transport.size(Group::WORLD) == 1;
-            filled.attached =
-                site.state().is_complete() && (alone && !missing.cold || !site.state().is_sparse());
+            filled.attached = !missing.hot;
             filled.job = Arc::new(job);
             held = Some(site);
             wants = if leads { missing } else { wants };
@@ -161,9 +159,18 @@ impl Fill<'_, '_> {
         let Some(image) = self.filled.image.clone() else {
             return;
         };
-        let job = Arc::clone(&self.filled.job);
-        let waited = sleep_until(|| job.has_arrived() || job.failed(), self.patience, &image);
-        if let Err(error) = waited {
+        let (job, state) = (Arc::clone(&self.filled.job), image.site().state());
+        let mut seen = state.steps();
+        let arrived = || {
+            let goes_on = job.has_arrived() || job.failed();
+            if !goes_on {
+                state.sleep(seen, TICK);
+                seen = state.steps();
+            }
+            goes_on
+        };
+        let what = "the leader of the node to receive the bundle";
+        if let Err(error) = wait_for(what, arrived, self.patience, Some(&image)) {
             self.filled.fail(error);
         }
     }
@@ -216,10 +223,8 @@ impl Fill<'_, '_> {
             .flatten();
         let job = Arc::clone(&self.filled.job);
         let decode = match (image, &stored) {
-            (Some(image), Some(stored)) => {
-                let state = image.site().state();
-                let missing = !state.is_complete() || state.is_sparse() && !direct;
-                missing.then(|| Decode::new(image, &job, stored, !direct, cores()))
+            (Some(image), Some(stored)) if image.site().state().lacks_hot(direct) => {
+                Some(Decode::new(image, &job, stored, !direct, cores()))
             }
             _ => None,
         };
@@ -264,7 +269,10 @@ impl Fill<'_, '_> {
                 _ => give_up(),
             }
             if let Some(working) = working {
-                if let Err(error) = wait_for(&ended, self.patience, image) {
+                // Nothing is sent: the channel closes when the thread ends.
+                let done = || ended.recv_timeout(TICK) != Err(RecvTimeoutError::Timeout);
+                let what = "the node's ranks to decode";
+                if let Err(error) = wait_for(what, done, self.patience, image) {
                     give_up();
                     self.filled.fail(error);
                 }
@@ -368,34 +376,16 @@ fn place(image: &Image, job: &Job, timeout: Option<Duration>) -> Result<()> {
     }
 }
 
-/// Waits asleep until the working thread ends, as long as the image moves on.
+/// Waits until `done`, which sleeps for about a tick, as long as the image moves on.
 fn wait_for(
-    ended: &Receiver<()>,
+    what: &str,
+    mut done: impl FnMut() -> bool,
     patience: &mut Patience<'_>,
     image: Option<&Image>,
 ) -> Result<()> {
-    let what = "the node's ranks to decode";
     let (mut moved, mut steps) = (Instant::now(), None);
-    // Nothing is sent: the channel closes when the thread ends.
-    while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+    while !done() {
         let now = image.map(|image| image.site().state().steps());
-        if steps != now {
-            (moved, steps) = (Instant::now(), now);
-        }
-        patience.waiting(what, moved.elapsed())?;
-        patience.check(what, moved.elapsed())?;
-    }
-    Ok(())
-}
-
-/// Sleeps until something holds, as long as the image moves on.
-fn sleep_until(holds: impl Fn() -> bool, patience: &mut Patience<'_>, image: &Image) -> Result<()> {
-    let what = "the leader of the node to receive the bundle";
-    let state = image.site().state();
-    let (mut moved, mut steps) = (Instant::now(), state.steps());
-    while !holds() {
-        state.sleep(steps, TICK);
-        let now = state.steps();
         if steps != now {
             (moved, steps) = (Instant::now(), now);
         }
@@ -414,8 +404,7 @@ fn tidy(plan: &Plan, image: &Image, direct: bool) -> Result<()> {
         _ => drop(image.stored()?),
     }
     // Where a rank has failed they are all that others have who use this image.
-    let state = image.site().state();
-    if state.is_complete() && !state.is_sparse() {
+    if !image.site().state().lacks_hot(false) {
         image.release(plan.sizes.cold_start);
     }
     Ok(())

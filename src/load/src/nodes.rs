@@ -236,8 +236,8 @@ fn lead_in(
     let state = site.state();
     let cold = state.cold() != Cold::Node && wished != Keep::Bundle;
     let wants = Wants {
-        // A process that is alone, and copies nothing, does as the one that made it did.
-        hot: !state.is_complete() || state.is_sparse() && (!alone || cold),
+        // A process that is alone, and copies nothing, has the bundle at hand.
+        hot: state.lacks_hot(alone && !cold),
         cold,
     };
     if wants.hot && state.is_complete() {

@@ -110,7 +110,7 @@ impl Making {
         self.draft.entries.len() - 1
     }
 
-    fn block(&mut self, number: usize, len: usize) {
+    fn block(&mut self, number: usize, len: usize, group: Option<usize>) {
         let mut all = Vec::new();
         for module in number * MODULES..(number + 1) * MODULES {
             let (code, at) = module_code(module, len, "");
@@ -123,7 +123,7 @@ impl Making {
                 file: 0,
                 package: false,
                 code: Some((code.len() as u32, at)),
-                group: None,
+                group,
             });
             all.extend(code);
         }
@@ -196,7 +196,9 @@ pub(crate) fn write(path: &Path, original: &Path, shape: Shape) {
         });
     }
     for block in 0..shape.hot_blocks {
-        making.block(block, shape.code_len);
+        // The first one's modules are of the last group.
+        let group = (block == 0 && shape.groups > 0).then_some(shape.groups);
+        making.block(block, shape.code_len, group);
     }
     for file in 0..shape.hot_files {
         let bytes = content(file as u64 + 77, shape.file_len);
@@ -210,7 +212,7 @@ pub(crate) fn write(path: &Path, original: &Path, shape: Shape) {
     }
     making.draft.hot = making.draft.entries.len();
     for block in shape.hot_blocks..shape.hot_blocks + shape.cold_blocks {
-        making.block(block, shape.code_len);
+        making.block(block, shape.code_len, None);
     }
     for group in 0..shape.groups {
         let folder = format!("lib/site-packages/g{group}");

@@ -27,6 +27,7 @@ pub(crate) mod tree;
 pub(crate) mod work;
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, OnceLock,
@@ -53,6 +54,8 @@ pub struct Image {
     manifest: Manifest,
     code: Mapping,
     blocks: Blocks,
+    /// Groups, each with the entries of blocks that hold code of its modules.
+    code_of_groups: OnceLock<BTreeSet<(u32, u32)>>,
     prefix: Vec<u8>,
     bundle: PathBuf,
     stored: OnceLock<Stored>,
@@ -105,6 +108,7 @@ impl Image {
         let executable = folder::is_executable(site.dir());
         Ok(Self {
             blocks: Blocks::of(&index),
+            code_of_groups: OnceLock::new(),
             prefix: site.prefix(),
             bundle: site.source()?,
             site,
@@ -166,6 +170,16 @@ impl Image {
     pub fn has_code(&self, module: u32) -> bool {
         let block = self.blocks.of_module(module);
         block.is_some_and(|block| self.site.state().entry(block.entry))
+    }
+
+    /// Is all hot code in place?
+    pub(crate) fn has_hot_code(&self) -> bool {
+        let hot = |row: u32| {
+            let entry = self.index.entry(row);
+            entry.is_some_and(|entry| self.index.is_hot(&entry))
+        };
+        let mut blocks = self.blocks.entries();
+        blocks.all(|entry| self.site.state().entry(entry) || !hot(entry))
     }
 
     /// The marshalled code of a module, with its file name below [`Self::tree`]; `None` for a

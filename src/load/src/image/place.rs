@@ -13,7 +13,7 @@ use std::{
 use nix::fcntl::{FallocateFlags, fallocate};
 use pybundle_bundle::{
     name,
-    record::{ENTRY_LAZY, Kind, Node},
+    record::{ENTRY_LAZY, Kind, Node, some},
 };
 
 use super::{
@@ -48,13 +48,35 @@ impl Image {
         if self.is_placed(group) {
             return Ok(());
         }
-        let (groups, rows) = self.to_place(group)?;
+        let (groups, mut rows) = self.to_place(group)?;
+        if self.site.state().is_sparse() {
+            // Where threads are at work on a package anyway, its code is not left for one by one.
+            rows.extend(groups.iter().flat_map(|&group| self.code_of(group)));
+            rows.sort_unstable();
+            rows.dedup();
+        }
         self.put(&rows)?;
         self.follow(&rows)?;
         for group in groups {
             self.site.state().set_group(group);
         }
         Ok(())
+    }
+
+    /// The blocks in which code of a group's modules lies.
+    fn code_of(&self, group: u32) -> impl Iterator<Item = u32> + '_ {
+        let table = self.code_of_groups.get_or_init(|| {
+            let coded = self
+                .modules()
+                .filter(|(_, module)| module.code_at != u64::MAX);
+            let pairs = coded.filter_map(|(row, module)| {
+                Some((some(module.group)?, self.blocks.of_module(row)?.entry))
+            });
+            pairs.collect()
+        });
+        table
+            .range((group, 0)..=(group, u32::MAX))
+            .map(|&(_, entry)| entry)
     }
 
     /// Bytes that [`Self::place`] would have to put into the tree.
@@ -64,12 +86,11 @@ impl Image {
     pub fn bytes_to_place(&self, group: u32) -> Result<u64> {
         let (_, rows) = self.to_place(group)?;
         let entries = rows.iter().filter_map(|&row| self.index.entry(row));
-        let files = entries.filter(|entry| entry.kind != Kind::Code as u8);
-        Ok(files.map(|entry| entry.size).sum())
+        Ok(entries.map(|entry| entry.size).sum())
     }
 
     /// The groups that come with one, itself included, as far as they aren't placed, and their
-    /// entries, ascending; the code of their modules too, where that waits for its first use.
+    /// entries, ascending.
     fn to_place(&self, group: u32) -> Result<(BTreeSet<u32>, Vec<u32>)> {
         let (mut groups, mut rows) = (BTreeSet::new(), BTreeSet::new());
         let mut next = vec![group];
@@ -87,14 +108,6 @@ impl Image {
             };
             rows.extend(self.index.group_entries(&found).filter(wanted));
             next.extend(self.index.companions(&found));
-        }
-        if self.site.state().is_sparse() {
-            // Where threads are at work on a package anyway, its code is not left for one by one.
-            let modules = self.modules();
-            let with_files = modules
-                .filter(|(_, module)| groups.contains(&module.group) && module.code_at != u64::MAX);
-            let blocks = with_files.filter_map(|(row, _)| self.blocks.of_module(row));
-            rows.extend(blocks.map(|block| block.entry));
         }
         Ok((groups, Vec::from_iter(rows)))
     }

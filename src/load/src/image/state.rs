@@ -199,6 +199,12 @@ impl State {
         self.header().sparse.load(Ordering::Acquire) != 0
     }
 
+    /// Must somebody decode before imports begin: all that is hot, or all but code if that is to be
+    /// decoded `on_demand`?
+    pub(crate) fn lacks_hot(&self, on_demand: bool) -> bool {
+        !self.is_complete() || self.is_sparse() && !on_demand
+    }
+
     /// It is, when the image becomes complete; or no longer, since all of it is in place.
     pub(crate) fn set_sparse(&self, sparse: bool) {
         self.header().sparse.store(sparse.into(), Ordering::Release);

@@ -63,8 +63,6 @@ impl Scratch {
 pub(crate) struct Stored {
     file: File,
     path: PathBuf,
-    /// Its bytes lie in memory: they can be mapped, since reading them can't fail.
-    in_memory: bool,
     /// It is the bundle, which somebody may change.
     is_bundle: bool,
 }
@@ -72,13 +70,9 @@ pub(crate) struct Stored {
 impl Stored {
     /// The image's own copy.
     pub(crate) fn packed(file: File, path: &Path) -> Self {
-        let in_memory = path
-            .parent()
-            .is_some_and(|image| is_memory(image).unwrap_or(false));
         Self {
             file,
             path: path.to_owned(),
-            in_memory,
             is_bundle: false,
         }
     }
@@ -88,7 +82,6 @@ impl Stored {
         Self {
             file,
             path: path.to_owned(),
-            in_memory: false,
             is_bundle: true,
         }
     }
@@ -151,7 +144,7 @@ impl Stored {
             0
         };
         let len = usize::try_from(entry.stored).unwrap_or(usize::MAX);
-        if self.in_memory && entry.stored >= MAPPED {
+        if entry.stored >= MAPPED && self.is_in_memory() {
             let end = entry.offset.saturating_add(entry.stored);
             if self.file.metadata()?.len() < end {
                 return Err(self.too_short(entry));
@@ -181,6 +174,13 @@ impl Stored {
         }
         reader::check(index, entry, stored)?;
         Ok(stored)
+    }
+
+    /// Can its bytes be mapped? On a disk an error of reading them would be a signal, and the
+    /// bundle may become shorter at any time.
+    fn is_in_memory(&self) -> bool {
+        let image = self.path.parent().filter(|_| !self.is_bundle);
+        image.is_some_and(|image| is_memory(image).unwrap_or(false))
     }
 
     fn too_short(&self, entry: &Entry) -> Error {

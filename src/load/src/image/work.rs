@@ -119,6 +119,11 @@ impl Blocks {
         self.0.get(after.checked_sub(1)?)
     }
 
+    /// The entries of all.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.iter().map(|block| block.entry)
+    }
+
     fn of_entry(&self, entry: u32) -> Option<&Block> {
         self.0.iter().find(|block| block.entry == entry)
     }

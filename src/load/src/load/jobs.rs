@@ -11,6 +11,7 @@ use crate::{
     Receipt,
     image::{claims::Claims, clean, site::CLAIMS, state::Cold},
     sample::{self, SMALL, Shape},
+    transport::Local,
 };
 
 const WIDE: Shape = Shape {
@@ -55,6 +56,19 @@ impl Case {
         self.run_with(|_, _| {}, then)
     }
 
+    /// A process without ranks, on the first one's node.
+    fn alone(&self) -> Loaded {
+        load(&self.settings_of(0), &mut Local::new(), &mut || Ok(())).unwrap()
+    }
+
+    fn settings_of(&self, rank: u32) -> Settings {
+        Settings {
+            node_dir: Some(self.node_dir(rank)),
+            strict: true,
+            ..self.settings.clone()
+        }
+    }
+
     fn run_with<T: Send>(
         &self,
         change: impl Fn(u32, &mut Settings) + Sync,
@@ -62,9 +76,7 @@ impl Case {
     ) -> Vec<T> {
         Threads::run(&self.nodes, |mut end| {
             let rank = end.rank(Group::WORLD);
-            let mut settings = self.settings.clone();
-            settings.node_dir = Some(self.node_dir(rank));
-            settings.strict = true;
+            let mut settings = self.settings_of(rank);
             change(rank, &mut settings);
             let loaded = load(&settings, &mut end, &mut || Ok(()));
             let result = then(rank, loaded);
@@ -181,13 +193,7 @@ fn a_bundle_that_an_image_knows_is_not_read_again() {
     assert_eq!(receipt().bytes_broadcast, receipt().bundle.bytes);
     case.run(|_, loaded| loaded.unwrap().job.leave());
     assert_eq!((receipt().bytes_read, receipt().bytes_broadcast), (0, 0));
-    let settings = Settings {
-        node_dir: Some(case.node_dir(0)),
-        ..case.settings.clone()
-    };
-    let mut local = crate::transport::Local::new();
-    let loaded = load(&settings, &mut local, &mut || Ok(())).unwrap();
-    loaded.image.unwrap().place_all().unwrap();
+    case.alone().image.unwrap().place_all().unwrap();
     for rank in 0..3 {
         clean(Some(&case.node_dir(rank)), false).unwrap();
     }
@@ -198,37 +204,24 @@ fn a_bundle_that_an_image_knows_is_not_read_again() {
 fn what_a_process_leaves_in_the_bundle_comes_when_a_later_job_wants_it_on_the_node() {
     let case = Case::new(&[0, 0]);
     // A process that is alone leaves code and cold files there.
-    let settings = Settings {
-        node_dir: Some(case.node_dir(0)),
-        ..case.settings.clone()
-    };
-    let mut local = crate::transport::Local::new();
-    let first = load(&settings, &mut local, &mut || Ok(())).unwrap();
+    let first = case.alone();
     let image = first.image.as_ref().unwrap();
     assert_eq!(image.site().state().cold(), Cold::Bundle);
-    let decoded = |image: &Image| {
-        let mut blocks = (0..image.index().blocks()).filter_map(|row| image.index().block(row));
-        let hot = |entry| image.index().is_hot(&image.index().entry(entry).unwrap());
-        blocks.all(|block| !hot(block.entry) || image.site().state().entry(block.entry))
-    };
-    assert!(!decoded(image));
+    assert!(!image.has_hot_code());
     // One like it finds what it needs.
-    let second = load(&settings, &mut crate::transport::Local::new(), &mut || {
-        Ok(())
-    })
-    .unwrap();
+    let second = case.alone();
     let count = |loaded: &Loaded| loaded.job.count().load_entries.load(Ordering::Relaxed);
     assert!(count(&first) > 0 && count(&second) == 0);
     let stays = first.image.clone().unwrap();
     case.run(|_, loaded| {
         let image = loaded.unwrap().image.unwrap();
         assert_eq!(image.site().state().cold(), Cold::Node);
-        assert!(decoded(&image));
+        assert!(image.has_hot_code());
     });
     let receipt = Receipt::read(case.settings.receipt.as_deref().unwrap()).unwrap();
     assert!(!receipt.nodes[0].attached && receipt.total("load_entries") > 0);
     // And so does the next job, which reads nothing.
-    case.run(|_, loaded| assert!(decoded(&loaded.unwrap().image.unwrap())));
+    case.run(|_, loaded| assert!(loaded.unwrap().image.unwrap().has_hot_code()));
     let receipt = Receipt::read(case.settings.receipt.as_deref().unwrap()).unwrap();
     assert!(receipt.nodes[0].attached && receipt.total("load_entries") == 0);
     assert_eq!(receipt.bytes_broadcast, 0);
@@ -240,16 +233,7 @@ fn what_a_process_leaves_in_the_bundle_comes_when_a_later_job_wants_it_on_the_no
 #[test]
 fn a_job_that_fails_leaves_an_image_in_use_as_it_was() {
     let case = Case::new(&[0, 0]);
-    let settings = Settings {
-        node_dir: Some(case.node_dir(0)),
-        ..case.settings.clone()
-    };
-    let alone = || {
-        load(&settings, &mut crate::transport::Local::new(), &mut || {
-            Ok(())
-        })
-    };
-    let first = alone().unwrap().image.unwrap();
+    let first = case.alone().image.unwrap();
     let (index, state) = (first.index(), first.site().state());
     let mut blocks = (0..index.blocks()).map(|row| index.block(row).unwrap().entry);
     let block = blocks.find(|&entry| !state.entry(entry)).unwrap();
@@ -262,13 +246,13 @@ fn a_job_that_fails_leaves_an_image_in_use_as_it_was() {
             Cold::Node if !leads => Err(Interrupted),
             _ => Ok(()),
         };
-        load(&settings, &mut end, &mut tick).is_err()
+        load(&case.settings_of(0), &mut end, &mut tick).is_err()
     });
     claims.free(block, block);
     assert_eq!(ended, [true, true]);
     assert!(state.is_sparse() && state.cold() == Cold::Node);
     // Who comes has all code, and so has who was there.
-    let later = alone().unwrap().image.unwrap();
+    let later = case.alone().image.unwrap();
     for image in [&later, &first] {
         for row in 0..image.index().modules() {
             image.code(row).unwrap();

@@ -142,6 +142,23 @@ fn what_is_hot_is_in_place_and_the_rest_comes_on_demand() {
 }
 
 #[test]
+fn the_code_of_a_package_comes_with_its_files() {
+    let case = Case::new();
+    let image = case.load().unwrap().image.unwrap();
+    let decoded = || {
+        [0, 1].map(|row| {
+            image
+                .site()
+                .state()
+                .entry(image.index().block(row).unwrap().entry)
+        })
+    };
+    assert_eq!(decoded(), [false, false]);
+    image.place(SMALL.groups as u32).unwrap();
+    assert_eq!(decoded(), [true, false]);
+}
+
+#[test]
 fn the_last_one_out_removes_the_image() {
     let case = Case::new();
     let first = case.load().unwrap();

@@ -20,19 +20,17 @@
 
 mod between;
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
-use pybundle_load::transport::{Flavour, hydra};
-
-/// Longest wait for Hydra's answer, in milliseconds.
-const ANSWER: i32 = 2000;
+use pybundle_load::transport::{
+    Flavour,
+    hydra::{self, Hydra},
+};
 
 /// A process's connection to Hydra.
 #[derive(Debug)]
 pub(crate) struct LauncherSocket {
-    socket: OwnedFd,
-    /// MPI's own descriptor for it.
-    number: RawFd,
+    hydra: Hydra,
     /// MPI was kept from taking leave.
     held_back: bool,
 }
@@ -43,17 +41,15 @@ impl LauncherSocket {
         if flavour != Some(Flavour::Mpich) {
             return None;
         }
-        let (socket, number) = hydra::socket()?;
         Some(Self {
-            socket,
-            number,
+            hydra: Hydra::find()?,
             held_back: false,
         })
     }
 
     /// Finalises MPI by `finalise`, but stays in the job.
     pub(crate) fn stay<T>(&mut self, finalise: impl FnOnce() -> T) -> T {
-        let (result, said) = between::stay(self.number, self.socket.as_fd(), finalise);
+        let (result, said) = between::stay(self.hydra.number(), self.hydra.as_fd(), finalise);
         self.held_back = said;
         result
     }
@@ -67,16 +63,12 @@ impl LauncherSocket {
 
     /// Asks the launcher to end every process of the job with `status`.
     pub(crate) fn abort(&self, status: i32) {
-        // A launcher that is gone needs no telling.
-        say(
-            self.socket.as_raw_fd(),
-            format!("cmd=abort exitcode={status}\n").as_bytes(),
-        );
+        self.hydra.abort(status);
     }
 
     /// Takes leave, so that the end of this process is nobody else's.
     pub(crate) fn take_leave(&self) {
-        take_leave(self.socket.as_raw_fd());
+        self.hydra.take_leave();
     }
 
     /// As [`take_leave`](Self::take_leave), when process `pid` has ended, whatever program it is by
@@ -94,7 +86,7 @@ impl LauncherSocket {
                 // The guard is nobody's child: the next program may wait for its own.
                 // SAFETY: as above.
                 if unsafe { libc::fork() } == 0 {
-                    guard(process, self.socket.as_raw_fd());
+                    guard(process, self.hydra.as_fd().as_raw_fd());
                 }
                 // SAFETY: ends the child in between.
                 unsafe { libc::_exit(0) }
@@ -136,41 +128,7 @@ fn guard(process: RawFd, socket: RawFd) -> ! {
             revents: 0,
         };
         while libc::poll(&raw mut ended, 1, -1) < 0 {}
-        take_leave(socket);
+        hydra::take_leave(socket);
         libc::_exit(0)
     }
-}
-
-fn take_leave(socket: RawFd) {
-    // A launcher that has heard it before has closed its end.
-    if !say(socket, b"cmd=finalize\n") {
-        return;
-    }
-    // It has noted it when it answers.
-    let mut answered = libc::pollfd {
-        fd: socket,
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    let mut answer = [0_u8; 256];
-    // SAFETY: both are writable for the calls.
-    unsafe {
-        if libc::poll(&raw mut answered, 1, ANSWER) > 0 {
-            libc::read(socket, answer.as_mut_ptr().cast(), answer.len());
-        }
-    }
-}
-
-/// Sends a message; false if there is nobody to hear it.
-fn say(socket: RawFd, message: &[u8]) -> bool {
-    // SAFETY: the memory is readable for the call. No signal comes if the other end is closed.
-    let sent = unsafe {
-        libc::send(
-            socket,
-            message.as_ptr().cast(),
-            message.len(),
-            libc::MSG_NOSIGNAL,
-        )
-    };
-    usize::try_from(sent) == Ok(message.len())
 }

@@ -1,0 +1,10 @@
+"""What `make bench` measures.
+
+| module | measures |
+| --- | --- |
+| `subjects` | nothing: the environments and bundles that are measured |
+| `times` | seconds: packing, imports, an empty program |
+| `counts` | instructions, file operations, requests: the same on any machine |
+| `memory` | bytes of a node and of its ranks |
+| `waiting` | what ranks take of the processors while they wait |
+"""
