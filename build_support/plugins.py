@@ -22,6 +22,8 @@ def _load(name: str):
 
 
 build_mpi = _load("_build_mpi")
+# Before anything is compiled.
+_load("__init__")._check_python()
 
 
 def build_plugins(folder: Path) -> list[Path]:

@@ -161,3 +161,24 @@ def test_mpi_add_without_cargo_says_what_is_missing(run, runner, tmp_path):
     result = run([runner.python, "-m", "pybundle", "mpi", "add", mpi.mpicc], env=env).check(1)
     assert "cargo is not on PATH" in result.stderr
     assert os.listdir(tmp_path / "pybundle/mpi") == []
+
+
+# A Python without the global interpreter lock tells by this flag; few machines have one.
+FREE_THREADED = "import runpy, sys; sys.abiflags = 't'; "
+STARTS = {
+    "run": "sys.argv[1:] = ['run', '-c', 'print(1)']; runpy.run_module('pybundle', None, '__main__')",
+    "site": "import pybundle._site; pybundle._site.arm(); import sitecustomize",
+    "build": f"sys.path.insert(0, {str(ROOT / 'build_support')!r}); import plugins",
+}
+
+
+@pytest.mark.parametrize("way", STARTS)
+def test_a_free_threaded_python_is_refused_by_name(run, runner, tmp_path, way):
+    version = run([runner.python, "-c", "import platform as p; print(p.python_version())"]).check()
+    result = run([runner.python, "-c", FREE_THREADED + STARTS[way]], cwd=tmp_path).check(1)
+    assert result.stdout == ""
+    assert re.fullmatch(
+        r"error: this Python is not supported: expected CPython .* with the global interpreter"
+        rf" lock, got CPython {version.stdout.strip()} without it \(free-threaded\): .*\n",
+        result.stderr,
+    )

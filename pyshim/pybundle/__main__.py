@@ -2,6 +2,8 @@
 
 import sys
 
+from pybundle import _check_python
+
 
 def _binary():
     """Replace this process by the ``pybundle`` command of this installation."""
@@ -30,6 +32,7 @@ def _binary():
 def _main():
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     if command == "run":
+        _check_python()
         from pybundle import _native
 
         return _native.run(sys.argv[2:])

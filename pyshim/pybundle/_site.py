@@ -8,6 +8,8 @@ the loader, and answers that it knows of none, so that the environment's own is 
 import os
 import sys
 
+from pybundle import _check_python
+
 #: Programs that work on the environment itself, or bring their own.
 TOOLS = {
     "build",
@@ -95,6 +97,7 @@ class _Finder:
         sys.meta_path.remove(_Finder)
         form, value = program()
         if not is_tool(form, value):
+            _check_python()
             try:
                 from pybundle import _native
             except ImportError:

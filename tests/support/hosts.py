@@ -62,6 +62,13 @@ class Hosts:
         """The words that run a command on a host."""
         return [self.remote, name, shlex.join(str(word) for word in words)]
 
+    def throttle(self, rate: int) -> None:
+        """Let every host send and receive no more than ``rate`` bits a second."""
+        shape = ["root", "tbf", "rate", f"{rate}bit", "burst", "256kb", "latency", "100ms"]
+        for name in self.names:
+            _do("tc", "qdisc", "replace", "dev", f"v-{name}", *shape)
+            _do("tc", "-n", name, "qdisc", "replace", "dev", "eth0", *shape)
+
     def received(self, name: str) -> int:
         """Bytes that a host has received from the network."""
         # What leaves the bridge's end of the pair arrives at the host's.
@@ -97,7 +104,9 @@ def hosts(count: int) -> Iterator[Hosts]:
 
 
 def _make(name: str, address: str, folder: Path) -> subprocess.Popen[bytes]:
+    # A namespace's devices may outlive its name for a moment.
     _undo("ip", "netns", "del", name)
+    _undo("ip", "link", "del", f"v-{name}")
     _do("ip", "netns", "add", name)
     _do("ip", "link", "add", f"v-{name}", "type", "veth", "peer", "name", "eth0", "netns", name)
     _do("ip", "link", "set", f"v-{name}", "master", BRIDGE, "up")

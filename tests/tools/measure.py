@@ -1,5 +1,5 @@
 """What `make bench` prints beside plain Python: packing, start, instructions, operations, requests,
-memory, and what ranks do while they wait.
+memory, what ranks do while they wait, and how fast a bundle gets to them.
 
 Times alternate between the candidates, so that what else the machine does hits all of them; medians
 and quartiles are of whole processes (interpreter start included), on a warm disk.
@@ -16,14 +16,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from measures import counts, memory, times, waiting
+from measures import counts, memory, times, transfer, waiting
 from measures.subjects import packed
 from support.environments import environment
 from support.pythons import main_python
 
 PARTS = (
     *("pack", "start", "instructions", "interpreter", "count", "requests"),
-    *("memory", "waiting", "large"),
+    *("memory", "waiting", "large", "transfer"),
 )
 
 
@@ -58,6 +58,10 @@ def main() -> int:
             waiting.sleeping(folder)
         if "large" in parts:
             memory.flying(nodes)
+        if "transfer" in parts:
+            w2, bundle = packed("w2", folder)
+            transfer.crossing(w2)
+            transfer.loading(w2, bundle, folder, nodes)
     return 0
 
 
