@@ -166,7 +166,7 @@ def test_mpi_add_without_cargo_says_what_is_missing(run, runner, tmp_path):
 # A Python without the global interpreter lock tells by this flag; few machines have one.
 FREE_THREADED = "import runpy, sys; sys.abiflags = 't'; "
 STARTS = {
-    "run": "sys.argv[1:] = ['run', '-c', 'print(1)']; runpy.run_module('pybundle', None, '__main__')",
+    "run": "sys.argv = ['', 'run', '-c', '1']; runpy.run_module('pybundle', None, '__main__')",
     "site": "import pybundle._site; pybundle._site.arm(); import sitecustomize",
     "build": f"sys.path.insert(0, {str(ROOT / 'build_support')!r}); import plugins",
 }
