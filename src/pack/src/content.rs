@@ -1,8 +1,10 @@
 //! Reading files that must not have changed since they were found; compressing what was read.
 
 use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
     io::{self, Read as _},
     path::Path,
+    sync::{Mutex, PoisonError},
 };
 
 use fs_err as fs;
@@ -10,7 +12,10 @@ use pybundle_bundle::writer::{Compressor, Packed};
 
 use crate::{
     Error, Result,
-    scan::{Found, Stamp, What},
+    elf::relocate,
+    groups::Groups,
+    interpreter::Own,
+    scan::{Found, Stamp, Tree, What},
 };
 
 /// libarchive (3.6.2 tried) doesn't see the end of a zstd entry that fills its buffer to the brim.
@@ -25,6 +30,64 @@ pub(crate) fn compress(compressor: &mut Compressor, content: Vec<u8>) -> Result<
         return Ok(Packed::stored(content));
     }
     Ok(compressor.pack(&content)?)
+}
+
+/// Reads what is in a tree as a bundle holds it: the interpreter's own files are rewritten.
+pub(crate) struct Reader<'a> {
+    tree: &'a Tree,
+    own: &'a Own,
+    /// Positions of files that may name the prefix they were built for.
+    relocated: HashSet<usize>,
+    /// Those that go on naming it.
+    stuck: Mutex<BTreeSet<usize>>,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads from `tree`, whose ELF files have these needs.
+    pub(crate) fn new(
+        tree: &'a Tree,
+        own: &'a Own,
+        groups: &Groups,
+        needs: &BTreeMap<usize, Vec<usize>>,
+    ) -> Self {
+        Self {
+            tree,
+            own,
+            relocated: own.built_for_prefix(tree, groups, needs.keys().copied()),
+            stuck: Mutex::default(),
+        }
+    }
+
+    /// Bytes of the file at a position; 0 for anything else. Rewriting doesn't change it.
+    pub(crate) fn size(&self, position: usize) -> u64 {
+        self.tree.size(position)
+    }
+
+    /// The content of what is at a position, as it is packed.
+    ///
+    /// # Errors
+    /// Those of [`read`].
+    pub(crate) fn read(&self, position: usize) -> Result<Vec<u8>> {
+        let Some(found) = self.tree.get(position) else {
+            return Ok(Vec::new());
+        };
+        let mut bytes = read(found)?;
+        if self.relocated.contains(&position)
+            && let Some((file, prefix)) = self.own.place(&found.source)
+            && let first = self.own.library_folder(&found.path)
+            && !relocate(&mut bytes, file, prefix, first.as_deref())
+        {
+            let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+            stuck.insert(position);
+        }
+        Ok(bytes)
+    }
+
+    /// Positions of the files read so far that go on naming the prefix they were built for.
+    pub(crate) fn stuck(&self) -> BTreeSet<usize> {
+        let stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        stuck.clone()
+    }
 }
 
 /// What an entry of the bundle holds: a file's bytes, a link's text, nothing for a folder.

@@ -16,7 +16,7 @@
 //! | `modules` | what does each import find? |
 //! | [`compile`], [`marshal`], `code` | what is its bytecode? |
 //! | `draft`, `write`, `pipeline`, `target` | in which order, and into the file |
-//! | `stages` | all of them, one after another |
+//! | `gather`, `stages` | what is to be packed; all of them, one after another |
 
 pub mod compile;
 pub mod elf;
@@ -33,6 +33,7 @@ mod distributions;
 mod draft;
 mod environment;
 mod exclude;
+mod gather;
 mod groups;
 mod interpreter;
 mod libraries;

@@ -1,10 +1,7 @@
 //! The stages of a packing, one after another.
 
 use std::{
-    collections::HashMap,
     num::NonZeroUsize,
-    path::PathBuf,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -14,16 +11,14 @@ use crate::{
     Error, LEVELS, Phase, Progress, Reason, Request, Result, Seconds, Skipped, Summary,
     code::{Codes, Maker},
     compile::Pool,
-    distributions::Distributions,
+    content::Reader,
     draft::Parts,
     environment::{self, Environment},
     exclude::Exclude,
+    gather::{Gathered, Walked},
     groups::Groups,
-    interpreter::Own,
-    libraries,
     modules::{self, Module},
-    roots::{Roots, join},
-    scan::{Rules, Scanner, Tree, What, is_host},
+    scan::{Tree, What},
     site::Site,
     target::Target,
     write,
@@ -48,29 +43,25 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
     let default = || Request::default_output(&environment.given);
     let target = Target::new(&request.output.clone().unwrap_or_else(default))?;
 
-    let mut roots = Roots::new(environment.given.clone(), environment.real.clone());
-    let site = Site::read(&environment.python, &mut roots, &exclude, request.stdlib)?;
-    let own = Own::find(&environment.python, &site, &mut roots);
-    let rules = Rules {
-        exclude: &exclude,
-        left_out: &site.left_out,
-        importable: &site.sys_path,
-        roots: &roots,
-        own: &own,
-        output: target.path(),
-    };
-    let (tree, mut skipped) = scan(&environment, rules, progress)?;
-    let tree = tree.with(own.found()?);
+    let walked = Walked::new(
+        environment,
+        &exclude,
+        request.stdlib,
+        target.path(),
+        progress,
+    )?;
     clock.lap(|seconds| &mut seconds.scan);
-
-    let class = Groups::classes(&tree, &site);
-    let shared = libraries::resolve(&tree, &class, &environment.python, jobs, progress)?;
-    // Positions in the tree are those in this one from here on.
-    let (tree, outside) = add_outside(tree, shared.outside(&site, &own), &mut roots)?;
-    let needs = shared.needs(&tree, &outside);
-    let distributions = Distributions::read(&tree, &roots, &site.install)?;
-    let mut groups = Groups::new(&tree, &site, &distributions);
-    groups.join(&needs, &distributions);
+    let Gathered {
+        environment,
+        roots,
+        site,
+        own,
+        tree,
+        mut skipped,
+        shared,
+        needs,
+        groups,
+    } = walked.resolve(jobs, progress)?;
     clock.lap(|seconds| &mut seconds.libraries);
 
     let suffixes = &environment.python.extension_suffixes;
@@ -96,7 +87,6 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
     };
     let (draft, sources) = parts.draft();
     let counts = counts(&tree, &modules, &codes, &groups);
-    let relocated = own.built_for_prefix(&tree, &groups, needs.keys().copied());
     let manifest = Manifest {
         format: format!("{}.{}", limits::MAJOR, limits::MINOR),
         writer: concat!("pybundle ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -128,20 +118,18 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
             stdlib: request.stdlib,
         },
     };
+    let reader = Reader::new(&tree, &own, &groups, &needs);
     let content = write::Content {
         draft: &draft,
         manifest: &manifest,
         sources: &sources,
-        tree: &tree,
         blocks: &codes.blocks,
-        own: &own,
-        relocated: &relocated,
-        stuck: &Mutex::default(),
+        reader: &reader,
     };
     let written = write::write(&content, &target, request.level, jobs, progress)?;
     clock.lap(|seconds| &mut seconds.write);
-    let stuck = content.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-    let stuck = stuck.iter().filter_map(|&position| tree.get(position));
+    let stuck = reader.stuck().into_iter();
+    let stuck = stuck.filter_map(|position| tree.get(position));
     let stuck = stuck.map(|found| {
         let path = name::escape(&found.path);
         format!("`{path}` still names the prefix it was built for: the dynamic linker looks there")
@@ -191,50 +179,10 @@ fn hooks(site: &Site) -> impl Iterator<Item = String> + '_ {
     })
 }
 
-fn jobs(wanted: Option<usize>) -> usize {
+/// Threads where none are asked for: one for each core.
+pub(crate) fn jobs(wanted: Option<usize>) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     wanted.unwrap_or_else(cores).max(1)
-}
-
-/// Everything below the roots. Of a prefix that belongs to the host, only what Python reaches.
-fn scan(
-    environment: &Environment,
-    rules: Rules<'_>,
-    progress: &dyn Progress,
-) -> Result<(Tree, Vec<Skipped>)> {
-    let (roots, importable) = (rules.roots, rules.importable);
-    let mut scanner = Scanner::new(rules, progress);
-    if is_host(&environment.real) {
-        for path in importable {
-            if let Some(real) = roots.real_path(path) {
-                scanner.folder(&real, path)?;
-            }
-        }
-    } else {
-        for root in roots.iter() {
-            scanner.folder(&root.real, &root.folder)?;
-        }
-    }
-    Ok(scanner.finish())
-}
-
-/// Adds libraries from outside the environment; where each went in the bundle.
-fn add_outside<'a>(
-    tree: Tree,
-    libraries: impl IntoIterator<Item = &'a std::path::Path>,
-    roots: &mut Roots,
-) -> Result<(Tree, HashMap<PathBuf, Vec<u8>>)> {
-    let mut places = HashMap::new();
-    let mut more = Vec::new();
-    for library in libraries {
-        let (Some(folder), Some(last)) = (library.parent(), library.file_name()) else {
-            continue;
-        };
-        let path = join(&roots.add(folder, folder), last.as_encoded_bytes());
-        more.push(Scanner::one(library, path.clone())?);
-        places.insert(library.to_owned(), path);
-    }
-    Ok((tree.with(more), places))
 }
 
 fn code(

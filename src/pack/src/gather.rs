@@ -1,0 +1,162 @@
+//! What is to be packed, and to whom it belongs: what packing and comparing begin with.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    Progress, Result, Skipped,
+    distributions::Distributions,
+    environment::Environment,
+    exclude::Exclude,
+    groups::Groups,
+    interpreter::Own,
+    libraries::{self, Shared},
+    roots::{Roots, join},
+    scan::{Rules, Scanner, Tree, is_host},
+    site::Site,
+};
+
+/// An environment that was walked.
+pub(crate) struct Walked {
+    environment: Environment,
+    roots: Roots,
+    site: Site,
+    own: Own,
+    tree: Tree,
+    skipped: Vec<Skipped>,
+}
+
+/// Everything to pack, sorted into groups.
+pub(crate) struct Gathered {
+    /// The environment.
+    pub(crate) environment: Environment,
+    /// Where its files come from.
+    pub(crate) roots: Roots,
+    /// What `site` does in it.
+    pub(crate) site: Site,
+    /// The interpreter's own files.
+    pub(crate) own: Own,
+    /// Files, links, empty folders.
+    pub(crate) tree: Tree,
+    /// What was left out or is not packed as it is.
+    pub(crate) skipped: Vec<Skipped>,
+    /// The shared libraries.
+    pub(crate) shared: Shared,
+    /// ELF files and the libraries that each needs, by position.
+    pub(crate) needs: BTreeMap<usize, Vec<usize>>,
+    /// What is placed together.
+    pub(crate) groups: Groups,
+}
+
+impl Walked {
+    /// Asks what belongs to an environment and walks it. `bundle` is never taken along.
+    ///
+    /// # Errors
+    /// [`crate::Error`] for what can't be read.
+    pub(crate) fn new(
+        environment: Environment,
+        exclude: &Exclude,
+        stdlib: bool,
+        bundle: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let mut roots = Roots::new(environment.given.clone(), environment.real.clone());
+        let site = Site::read(&environment.python, &mut roots, exclude, stdlib)?;
+        let own = Own::find(&environment.python, &site, &mut roots);
+        let rules = Rules {
+            exclude,
+            left_out: &site.left_out,
+            importable: &site.sys_path,
+            roots: &roots,
+            own: &own,
+            output: bundle,
+        };
+        let (tree, skipped) = scan(&environment, rules, progress)?;
+        let tree = tree.with(own.found()?);
+        Ok(Self {
+            environment,
+            roots,
+            site,
+            own,
+            tree,
+            skipped,
+        })
+    }
+
+    /// Adds the libraries from outside that it needs, and sorts everything into groups.
+    ///
+    /// # Errors
+    /// [`crate::Error`] for what can't be read.
+    pub(crate) fn resolve(self, jobs: usize, progress: &dyn Progress) -> Result<Gathered> {
+        let Self {
+            environment,
+            mut roots,
+            site,
+            own,
+            tree,
+            skipped,
+        } = self;
+        let class = Groups::classes(&tree, &site);
+        let shared = libraries::resolve(&tree, &class, &environment.python, jobs, progress)?;
+        // Positions in the tree are those in this one from here on.
+        let (tree, outside) = add_outside(tree, shared.outside(&site, &own), &mut roots)?;
+        let needs = shared.needs(&tree, &outside);
+        let distributions = Distributions::read(&tree, &roots, &site.install)?;
+        let mut groups = Groups::new(&tree, &site, &distributions);
+        groups.join(&needs, &distributions);
+        Ok(Gathered {
+            environment,
+            roots,
+            site,
+            own,
+            tree,
+            skipped,
+            shared,
+            needs,
+            groups,
+        })
+    }
+}
+
+/// Everything below the roots. Of a prefix that belongs to the host, only what Python reaches.
+fn scan(
+    environment: &Environment,
+    rules: Rules<'_>,
+    progress: &dyn Progress,
+) -> Result<(Tree, Vec<Skipped>)> {
+    let (roots, importable) = (rules.roots, rules.importable);
+    let mut scanner = Scanner::new(rules, progress);
+    if is_host(&environment.real) {
+        for path in importable {
+            if let Some(real) = roots.real_path(path) {
+                scanner.folder(&real, path)?;
+            }
+        }
+    } else {
+        for root in roots.iter() {
+            scanner.folder(&root.real, &root.folder)?;
+        }
+    }
+    Ok(scanner.finish())
+}
+
+/// Adds libraries from outside the environment; where each went in the bundle.
+fn add_outside<'a>(
+    tree: Tree,
+    libraries: impl IntoIterator<Item = &'a Path>,
+    roots: &mut Roots,
+) -> Result<(Tree, HashMap<PathBuf, Vec<u8>>)> {
+    let mut places = HashMap::new();
+    let mut more = Vec::new();
+    for library in libraries {
+        let (Some(folder), Some(last)) = (library.parent(), library.file_name()) else {
+            continue;
+        };
+        let path = join(&roots.add(folder, folder), last.as_encoded_bytes());
+        more.push(Scanner::one(library, path.clone())?);
+        places.insert(library.to_owned(), path);
+    }
+    Ok((tree.with(more), places))
+}
