@@ -25,6 +25,11 @@ def install(interpreter: Path, packages: Sequence[object], *, compile: bool = Tr
     _uv([*words, "--compile-bytecode"] if compile else words)
 
 
+def uninstall(interpreter: Path, packages: Sequence[str]) -> None:
+    """Remove packages."""
+    _uv(["pip", "uninstall", "--python", interpreter, *packages])
+
+
 def install_editable(interpreter: Path, project: Path) -> None:
     """Install a project as it lies there, built by the setuptools of the environment."""
     _uv(["pip", "install", "--python", interpreter, "--no-build-isolation", "-e", project])

@@ -1,4 +1,5 @@
-//! The command line. Exit codes: 0 ok, 1 refused or failed, 2 usage; `run` passes the program's own.
+//! The command line. Exit codes: 0 ok, 1 refused or failed, 2 usage; `run` passes the program's own,
+//! `diff` has those of diff: 0 no difference, 1 differences, 2 trouble.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -23,6 +24,9 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Check every byte of a bundle
     Verify(Verify),
+    /// Say what changed in an environment since it was packed: status 0 nothing, 1 something, 2
+    /// trouble
+    Diff(Diff),
     /// Print the receipt of a run for people
     Receipt(Receipt),
     /// Remove node images that no process holds
@@ -101,6 +105,22 @@ pub(crate) struct Verify {
     /// Bundle to check
     #[arg(value_name = "FILE")]
     pub(crate) bundle: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct Diff {
+    /// Bundle that was packed
+    #[arg(value_name = "FILE")]
+    pub(crate) bundle: PathBuf,
+    /// Environment that it was packed from, or a copy of that
+    #[arg(value_name = "ENV")]
+    pub(crate) environment: PathBuf,
+    /// Print each path too, behind `+` (added), `-` (removed) or `~` (changed)
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) files: bool,
+    /// Print all differences as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]

@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub(crate) mod clean;
+pub(crate) mod diff;
 pub(crate) mod inspect;
 pub(crate) mod pack;
 pub(crate) mod python;

@@ -1,4 +1,4 @@
-//! Why an environment could not be packed.
+//! Why an environment could not be packed or compared.
 
 use std::{io, path::PathBuf};
 
@@ -7,7 +7,7 @@ use crate::compile::{CompileError, ProbeError};
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why an environment could not be packed. Nothing is left behind.
+/// Why an environment could not be packed or compared. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -60,7 +60,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A file has another size or time than when it was found, or is gone.
-    #[error("environment changed while it was packed: {what}: `{}`", path.display())]
+    #[error("environment changed while it was read: {what}: `{}`", path.display())]
     Changed {
         /// The file.
         path: PathBuf,

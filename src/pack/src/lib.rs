@@ -17,8 +17,10 @@
 //! | [`compile`], [`marshal`], `code` | what is its bytecode? |
 //! | `draft`, `write`, `pipeline`, `target` | in which order, and into the file |
 //! | `gather`, `stages` | what is to be packed; all of them, one after another |
+//! | [`mod@diff`] | what would be packed otherwise now? |
 
 pub mod compile;
+pub mod diff;
 pub mod elf;
 pub mod error;
 pub mod marshal;
@@ -46,6 +48,7 @@ mod stages;
 mod target;
 mod write;
 
+pub use diff::{Aspect, Change, Changes, Differences, Versions, diff};
 pub use error::{Error, Result};
 pub use progress::{Phase, Progress};
 pub use request::{DEFAULT_LEVEL, LEVELS, Request};

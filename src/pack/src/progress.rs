@@ -1,6 +1,6 @@
-//! How far a packing is, for a bar on a terminal.
+//! How far a packing or a comparison is, for a bar on a terminal.
 
-/// The parts of a packing that take time, in order.
+/// The parts of a packing that take time, in order; a comparison has the first two and the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     /// Walking the environment; `done` counts files, no total.
@@ -11,6 +11,8 @@ pub enum Phase {
     Compile,
     /// Files: read, compressed, written; counts bytes of content.
     Write,
+    /// Files compared with a bundle's; counts bytes of content.
+    Compare,
 }
 
 impl Phase {
@@ -22,6 +24,7 @@ impl Phase {
             Self::Libraries => "libraries",
             Self::Compile => "compile",
             Self::Write => "write",
+            Self::Compare => "compare",
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Folder of Python's own bytecode files.
-const PYCACHE: &[u8] = b"__pycache__";
+pub(crate) const PYCACHE: &[u8] = b"__pycache__";
 
 /// What a walk may take.
 pub(crate) struct Rules<'a> {

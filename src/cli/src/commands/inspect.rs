@@ -1,6 +1,9 @@
 //! `pybundle inspect FILE`: what is in a bundle.
 
-use std::io::{self, BufWriter, Write};
+use std::{
+    io::{self, BufWriter, Write},
+    path::Path,
+};
 
 use anyhow::{Context, Result};
 use pybundle_bundle::{
@@ -12,10 +15,7 @@ use serde_json::{Value, json};
 use crate::{arguments::Inspect, output::bytes};
 
 pub(crate) fn run(options: &Inspect) -> Result<()> {
-    let head = fs_err::File::open(&options.bundle)
-        .map_err(pybundle_bundle::Error::from)
-        .and_then(|mut file| Head::read(&mut file))
-        .with_context(|| format!("bundle is refused: `{}`", options.bundle.display()))?;
+    let head = head(&options.bundle)?;
     let mut out = BufWriter::new(io::stdout().lock());
     if options.json {
         serde_json::to_writer_pretty(&mut out, &as_json(&head)?)?;
@@ -25,6 +25,14 @@ pub(crate) fn run(options: &Inspect) -> Result<()> {
     }
     out.flush()?;
     Ok(())
+}
+
+/// Index and manifest of a bundle.
+pub(crate) fn head(bundle: &Path) -> Result<Head> {
+    fs_err::File::open(bundle)
+        .map_err(pybundle_bundle::Error::from)
+        .and_then(|mut file| Head::read(&mut file))
+        .with_context(|| format!("bundle is refused: `{}`", bundle.display()))
 }
 
 /// A distribution's share of the bundle.

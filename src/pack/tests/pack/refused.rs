@@ -144,7 +144,7 @@ fn an_environment_that_changes() {
         let error = pack(&environment.request(), &meddle).unwrap_err();
         let text = error.to_string();
         assert!(
-            text.starts_with("environment changed while it was packed: "),
+            text.starts_with("environment changed while it was read: "),
             "{text}"
         );
         assert!(
