@@ -1,4 +1,4 @@
-"""`pybundle diff`: what changed in an environment since it was packed."""
+"""What changed in an environment since it was packed: `pybundle diff`, and the line of a load."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support import installing, wheels
+from support import counter, installing, wheels
+from support.bundles import PackedRunner, Runner
 from support.environments import Environment
 from support.process import Result, clean_environment, run
 
@@ -257,3 +258,114 @@ def test_a_file_that_cannot_be_read_is_named(packed):
             pytest.skip("root can't give up reading everything here")
         words = [*powerless, *words]
     trouble(words, "error: ", "ermission denied", f"`{path}`")
+
+
+SAYS = (
+    "pybundle: the environment has changed since it was packed: `{}`: pack it again"
+    " (pybundle diff BUNDLE ENV says what changed)"
+)
+
+
+@pytest.fixture
+def served(packed, runner, tmp_path) -> tuple[Packed, Runner]:
+    """An environment of its own, packed, and what runs the bundle."""
+    own = Packed(packed.environment, tmp_path / "own.pybundle", packed.command).pack()
+    (tmp_path / "node").mkdir()
+    return own, Runner(own.bundle, runner.python, tmp_path / "node")
+
+
+def install_more(packed: Packed, folder: Path) -> None:
+    """Install something more."""
+    wheel = wheels.tiny(folder, "tiny", "1.0", {"tiny.py": "NUMBER = 1\n"})
+    installing.install(packed.environment.python, [wheel])
+
+
+PROGRAM = "import plain, sys; sys.stdout.write('out\\n'); sys.exit(int(sys.argv[1]))"
+
+
+def test_one_process_is_told_once(served, tmp_path):
+    packed, runner = served
+    receipt = tmp_path / "receipt.json"
+    words = ["--receipt", receipt, "-c", PROGRAM]
+
+    def ran(status: int, says: list[str]) -> str:
+        result = runner.run(*words, status).check(status)
+        assert (result.stdout, result.stderr.splitlines()) == ("out\n", says)
+        return run([packed.command, "receipt", receipt]).check().stdout
+
+    assert "has changed" not in ran(0, [])
+    install_more(packed, tmp_path / "wheels")
+    says = SAYS.format(packed.folder)
+    for status in (0, 3):
+        assert f"has changed since it was packed: {packed.folder}\n" in ran(status, [says])
+    assert packed.diff().status == 1
+    # Packed anew there is nothing to say; nor where the environment is gone.
+    packed.pack()
+    ran(0, [])
+    install_more(packed, tmp_path / "wheels")
+    installing.uninstall(packed.environment.python, ["tiny"])
+    ran(0, [says])
+    packed.folder.rename(tmp_path / "moved")
+    ran(0, [])
+
+
+def test_what_does_not_ask_for_a_new_bundle_says_nothing(served):
+    packed, runner = served
+    # Imports, and what lets `python` start from the bundle.
+    (packed.environment.packages / "__pycache__").mkdir(exist_ok=True)
+    (packed.environment.packages / "__pycache__" / "x.cpython-311.pyc").write_text("")
+    (packed.environment.packages / "pybundle.pth").write_text("import os\n")
+    assert runner.run("-c", PROGRAM, 0).check().stderr == ""
+
+
+def test_the_manifest_tells_what_was_installed_and_nothing_of_this_machine(served, tmp_path):
+    packed, _ = served
+    first = packed.bundle.read_bytes()
+    (packed.environment.packages / "plain.py").touch()
+    packed.environment.packages.touch()
+    assert packed.pack().bundle.read_bytes() == first
+    found = json.loads(run([packed.command, "inspect", packed.bundle, "--json"]).check().stdout)
+    (installed,) = found["manifest"]["installed"]
+    assert installed["folder"] == packed.site and len(installed["names"]) == 64
+    assert found["manifest"]["format"] == "1.1"
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("way", ["run", "pybundle-python"])
+def test_a_job_is_told_once(way, served, wheel_mpi, tmp_path):
+    packed, runner = served
+    if way == "pybundle-python":
+        if not packed.environment.base.libraries:
+            pytest.skip("this Python has no libpython")
+        runner = PackedRunner(runner.bundle, runner.python, runner.node_dir)
+    before = runner.launch(wheel_mpi, 3, ["-c", PROGRAM, 0]).check()
+    assert (before.stdout, before.stderr) == ("out\n" * 3, "")
+    install_more(packed, tmp_path / "wheels")
+    says = SAYS.format(packed.folder)
+    after = runner.launch(wheel_mpi, 3, ["-c", PROGRAM, 0]).check()
+    assert (after.stdout, after.stderr) == ("out\n" * 3, f"{says}\n")
+    packed.folder.rename(tmp_path / "moved")
+    gone = runner.launch(wheel_mpi, 3, ["-c", PROGRAM, 0]).check()
+    assert (gone.stdout, gone.stderr) == ("out\n" * 3, "")
+
+
+@pytest.mark.mpi
+def test_root_alone_lists_one_folder_once(served, wheel_mpi, tmp_path):
+    packed, runner = served
+    install_more(packed, tmp_path / "wheels")
+    program = tmp_path / "program.py"
+    program.write_text(f"{counter.MARK}\nmark('program')\nimport plain, shapes.area\n")
+    report = tmp_path / "counts.json"
+    words = [*counter.command(report, [packed.folder], paths=True), wheel_mpi.mpiexec, "-n", 3]
+    env = wheel_mpi.environment(**runner.variables())
+    result = run([*words, *runner.words(program)], env=env, timeout=60).check()
+    assert SAYS.format(packed.folder) in result.stderr
+    ranks = [
+        process
+        for process in counter.parse(json.loads(report.read_text()))
+        if process.marked("program")
+    ]
+    asked = [{str(path) for phase in rank.phases for path in phase.paths} for rank in ranks]
+    below = [{path for path in paths if path.startswith(f"{packed.folder}/")} for paths in asked]
+    assert sorted(below, key=len) == [set(), set(), {str(packed.environment.packages)}]
+    assert all(rank.phase("program").below == [0] for rank in ranks)

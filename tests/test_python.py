@@ -142,9 +142,17 @@ def test_the_standard_library_comes_from_the_bundle(each, tmp_path):
         for process in counter.parse(json.loads(report.read_text()))
         if process.marked("program")
     )
-    # Not even before the program: the interpreter itself comes from the node.
-    for phase in process.phases:
-        assert not any(phase.below), [path for path in phase.paths if "/tree/" not in path][:20]
+    # Not even before the program: the interpreter itself comes from the node. One folder is listed,
+    # to see whether the environment has changed.
+    listed = {
+        path
+        for phase in process.phases
+        for path in phase.paths
+        if any(Path(path).is_relative_to(place) for place in below)
+    }
+    assert listed == {str(small.packages)}
+    assert sum(sum(phase.below) for phase in process.phases) <= 4
+    assert not any(process.phase("program").below)
 
 
 def test_children_run_from_the_node_image(each, tmp_path):
@@ -206,8 +214,7 @@ def test_ranks_start_from_the_bundle(w2: Environment, wheel_mpi, tmp_path):
     assert len(ranks) == 4
     touched = []
     for process in ranks:
-        for phase in process.phases:
-            assert not any(phase.below[: len(foreign)]), phase.paths
+        assert not any(process.phase("program").below[: len(foreign)])
         paths = {path for phase in process.phases for path in phase.paths}
         touched.append({path for path in paths for place in below if path.startswith(f"{place}")})
     # Root alone knows the bundle and the program's folder; what it asks of a server whose answers
@@ -215,6 +222,10 @@ def test_ranks_start_from_the_bundle(w2: Environment, wheel_mpi, tmp_path):
     touched.sort(key=len)
     assert touched[:3] == [set(), set(), set()]
     assert 2 < len(touched[3]) < 20, touched[3]
+    # It lists one folder of the environment, to see whether that has changed.
+    of_others = [Path(path) for path in touched[3]]
+    of_others = [path for path in of_others if any(map(path.is_relative_to, foreign))]
+    assert of_others == [w2.packages]
     assert packed.left() in CLEAN
 
 

@@ -12,6 +12,7 @@
 //! | [`name`] | what a path inside a bundle may be |
 //! | [`build`] | what tells one build of Python from another |
 //! | [`manifest`] | the JSON part: which Python, which roots, which MPI |
+//! | [`installed`] | what tells that other things are installed now |
 //! | [`record`] | one row of each table of the index |
 //! | [`index`] | the tables, searched in place |
 //! | [`draft`], `tables` | what a bundle is to hold; the index made of it |
@@ -23,6 +24,7 @@ pub mod build;
 pub mod draft;
 pub mod error;
 pub mod index;
+pub mod installed;
 pub mod layout;
 pub mod limits;
 pub mod manifest;

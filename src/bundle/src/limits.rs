@@ -5,7 +5,7 @@ pub const MAGIC: [u8; 8] = *b"\x89pybndl\n";
 /// Readers refuse another major version by name.
 pub const MAJOR: u16 = 1;
 /// A reader accepts a newer minor version: it adds, it doesn't change.
-pub const MINOR: u16 = 0;
+pub const MINOR: u16 = 1;
 /// Bytes of the index header.
 pub const HEADER: usize = 256;
 /// Sections of an index.

@@ -35,6 +35,9 @@ pub struct Manifest {
     pub counts: Counts,
     /// The options of `pack` that shape the bundle.
     pub options: Options,
+    /// What was installed in the environment's own folders for that; since 1.1.
+    #[serde(default)]
+    pub installed: Vec<Installed>,
 }
 
 /// The Python that a bundle was made for.
@@ -71,6 +74,15 @@ pub struct Python {
     /// Build IDs of the two, as their linker wrote them: who has one of these is the packed build.
     #[serde(default)]
     pub builds: Vec<String>,
+}
+
+/// What was installed in a folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installed {
+    /// The folder, as a path inside the bundle.
+    pub folder: String,
+    /// Its [`names`](crate::installed::names).
+    pub names: String,
 }
 
 /// Where files of a bundle come from.

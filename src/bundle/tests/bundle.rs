@@ -45,6 +45,7 @@ fn manifest() -> Manifest {
         mpi: vec![],
         counts: manifest::Counts::default(),
         options: manifest::Options::default(),
+        installed: vec![],
     }
 }
 

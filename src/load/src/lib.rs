@@ -14,6 +14,7 @@
 //! | [`package`] | where the installation lies, for programs that are no Python |
 //! | [`mod@load`] | the sequence of collective calls, in one function |
 //! | `plan`, `nodes`, `folder`, `mounts`, `room` | what to load, which ranks share an image, where it lies |
+//! | `stale` | has the environment changed since it was packed? |
 //! | `fill`, `way`, `read`, `broadcast`, `store`, `decode` | bytes: read by root, received by leaders, decoded by all |
 //! | [`image`] | what lies on a node: creating, attaching, placing, removing |
 //! | [`job`] | what one rank counts while its program runs |
@@ -44,6 +45,7 @@ pub mod receipt;
 mod room;
 #[cfg(test)]
 mod sample;
+mod stale;
 mod store;
 pub mod transport;
 mod way;

@@ -4,7 +4,10 @@
 //! and goes on taking part; only a transport that fails ends the sequence early, and then nothing
 //! is left to be waited for.
 
-use std::sync::Arc;
+use std::{
+    io::{self, Write as _},
+    sync::Arc,
+};
 
 use pybundle_bundle::Manifest;
 
@@ -17,6 +20,7 @@ use crate::{
     patience::Patience,
     plan::{Opened, Plan},
     receipt::{self, Clock},
+    stale::{self, Question},
     transport::{Group, Pace, Transport},
 };
 
@@ -67,6 +71,9 @@ pub fn load(settings: &Settings, transport: &mut dyn Transport, tick: Tick<'_>) 
         first.as_ref(),
     )?;
     let plan = plan.ok_or_else(|| Error::Internal("no plan and no error".to_owned()))?;
+    // Root alone has opened the bundle; who has read it asks.
+    let has_read = opened.as_ref().is_some_and(|opened| opened.head.is_some());
+    let question = has_read.then(|| Question::ask(&plan.manifest)).flatten();
     clock.end("plan");
 
     let seat = nodes::seat(transport, patience, shared, &plan, settings, &mut first)?;
@@ -89,7 +96,12 @@ pub fn load(settings: &Settings, transport: &mut dyn Transport, tick: Tick<'_>) 
     )?;
     clock.end("agree");
 
-    receipt::report(transport, patience, &plan, group, &filled, clock)?;
+    let changed = question.and_then(Question::answer);
+    if let Some(environment) = &changed {
+        // Who can't be told can't be helped.
+        let _ = io::stderr().write_all(stale::line(environment).as_bytes());
+    }
+    receipt::report(transport, patience, &plan, group, &filled, changed, clock)?;
     transport.free(group);
     if shared != group {
         transport.free(shared);

@@ -5,7 +5,8 @@ use std::path::Path;
 use pybundle_bundle::{
     Draft, Manifest, Writer,
     draft::{DraftBlock, DraftEntry, DraftGroup, DraftModule},
-    manifest::{Counts, Options, Python, Root},
+    installed,
+    manifest::{Counts, Installed, Options, Python, Root},
     record::{ENTRY_LAZY, ENTRY_SOURCE, Kind, ModuleKind},
     writer::{Compressor, Packed},
 };
@@ -42,6 +43,9 @@ pub(crate) const SMALL: Shape = Shape {
 
 /// Contents of so many bytes don't compress.
 const LARGE: usize = 8 << 20;
+
+/// Where distributions are installed.
+pub(crate) const SITE: &str = "lib/site-packages";
 
 /// Modules of a block.
 pub(crate) const MODULES: usize = 8;
@@ -164,13 +168,22 @@ pub(crate) fn manifest(original: &Path) -> Manifest {
             folder: String::new(),
             paths: vec![original.display().to_string()],
         }],
-        sys_path: vec![text("lib/site-packages")],
+        sys_path: vec![text(SITE)],
         left_out: Vec::new(),
         pth: Vec::new(),
         editable: Vec::new(),
         mpi: Vec::new(),
         counts: Counts::default(),
         options: Options::default(),
+        installed: installed::names(&original.join(SITE))
+            .ok()
+            .flatten()
+            .map(|names| Installed {
+                folder: text(SITE),
+                names,
+            })
+            .into_iter()
+            .collect(),
     }
 }
 

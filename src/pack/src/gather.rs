@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use pybundle_bundle::{installed, limits, manifest::Installed};
+
 use crate::{
     Progress, Result, Skipped,
     distributions::Distributions,
@@ -13,7 +15,7 @@ use crate::{
     groups::Groups,
     interpreter::Own,
     libraries::{self, Shared},
-    roots::{Roots, join},
+    roots::{Roots, is_below, join},
     scan::{Rules, Scanner, Tree, is_host},
     site::Site,
 };
@@ -24,6 +26,7 @@ pub(crate) struct Walked {
     roots: Roots,
     site: Site,
     own: Own,
+    installed: Vec<Installed>,
     tree: Tree,
     skipped: Vec<Skipped>,
 }
@@ -38,6 +41,8 @@ pub(crate) struct Gathered {
     pub(crate) site: Site,
     /// The interpreter's own files.
     pub(crate) own: Own,
+    /// What is installed in its own folders.
+    pub(crate) installed: Vec<Installed>,
     /// Files, links, empty folders.
     pub(crate) tree: Tree,
     /// What was left out or is not packed as it is.
@@ -65,6 +70,8 @@ impl Walked {
         let mut roots = Roots::new(environment.given.clone(), environment.real.clone());
         let site = Site::read(&environment.python, &mut roots, exclude, stdlib)?;
         let own = Own::find(&environment.python, &site, &mut roots);
+        // Before the walk: what is installed during it shows later.
+        let installed = installed(&site, &roots)?;
         let rules = Rules {
             exclude,
             left_out: &site.left_out,
@@ -80,6 +87,7 @@ impl Walked {
             roots,
             site,
             own,
+            installed,
             tree,
             skipped,
         })
@@ -95,6 +103,7 @@ impl Walked {
             mut roots,
             site,
             own,
+            installed,
             tree,
             skipped,
         } = self;
@@ -111,6 +120,7 @@ impl Walked {
             roots,
             site,
             own,
+            installed,
             tree,
             skipped,
             shared,
@@ -118,6 +128,23 @@ impl Walked {
             groups,
         })
     }
+}
+
+/// What is installed in each folder of the environment itself that is for that. A folder whose path
+/// is no text is left out.
+fn installed(site: &Site, roots: &Roots) -> Result<Vec<Installed>> {
+    let mut all = Vec::new();
+    let own = |folder: &&Vec<u8>| !is_below(folder, limits::ROOTS_FOLDER.as_bytes());
+    for folder in site.install.iter().filter(own) {
+        let (Some(real), Ok(text)) = (roots.real_path(folder), str::from_utf8(folder)) else {
+            continue;
+        };
+        all.extend(installed::names(&real)?.map(|names| Installed {
+            folder: text.to_owned(),
+            names,
+        }));
+    }
+    Ok(all)
 }
 
 /// Everything below the roots. Of a prefix that belongs to the host, only what Python reaches.

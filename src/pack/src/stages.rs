@@ -56,6 +56,7 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
         roots,
         site,
         own,
+        installed,
         tree,
         mut skipped,
         shared,
@@ -117,6 +118,7 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
             exclude: request.exclude.clone(),
             stdlib: request.stdlib,
         },
+        installed,
     };
     let reader = Reader::new(&tree, &own, &groups, &needs);
     let content = write::Content {

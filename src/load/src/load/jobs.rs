@@ -262,6 +262,39 @@ fn a_job_that_fails_leaves_an_image_in_use_as_it_was() {
     assert!(!state.is_sparse());
 }
 
+#[test]
+fn an_environment_that_moved_on_is_said_by_who_reads_the_bundle() {
+    let case = Case::new(&[0, 0, 1]);
+    let environment = case.folder.path().join("env");
+    let site = environment.join(sample::SITE);
+    fs::create_dir_all(site.join("a-1.dist-info")).unwrap();
+    sample::write(&case.settings.bundle, &environment, WIDE);
+    // A file that has only just changed is not trusted.
+    std::thread::sleep(std::time::Duration::from_millis(3100));
+    let changed = |keep| {
+        case.run_with(
+            |_, settings| settings.keep = keep,
+            |_, loaded| loaded.unwrap().job.leave(),
+        );
+        let receipt = Receipt::read(case.settings.receipt.as_deref().unwrap()).unwrap();
+        let shown = receipt.text().contains("has changed since it was packed");
+        assert_eq!(shown, receipt.environment_changed.is_some());
+        receipt.environment_changed
+    };
+    assert_eq!(changed(false), None);
+    fs::rename(site.join("a-1.dist-info"), site.join("a-2.dist-info")).unwrap();
+    assert_eq!(changed(true), Some(environment.clone()));
+    // What an image knows is not read, and nothing is asked.
+    assert_eq!(changed(true), None);
+    for rank in 0..3 {
+        clean(Some(&case.node_dir(rank)), false).unwrap();
+    }
+    // One that is gone has not changed.
+    fs::remove_dir_all(&environment).unwrap();
+    assert_eq!(changed(false), None);
+    case.assert_nothing_left();
+}
+
 fn refused(case: &Case) -> String {
     let messages = case.run(|rank, loaded| {
         let error = loaded.unwrap_err();

@@ -79,7 +79,8 @@ pub(crate) struct Draft {
 }
 
 /// Collects the ranks' reports; root writes the receipt, every leader keeps its node's draft.
-/// Collective over all ranks, if the plan wants a receipt. A receipt that can't be written is said
+/// `changed` is the environment, if root knows that it has changed since it was packed. Collective
+/// over all ranks, if the plan wants a receipt. A receipt that can't be written is said
 /// and no more: the program is what matters.
 pub(crate) fn report(
     transport: &mut dyn Transport,
@@ -87,6 +88,7 @@ pub(crate) fn report(
     plan: &Plan,
     group: Group,
     filled: &Filled,
+    changed: Option<PathBuf>,
     clock: &Clock,
 ) -> Result<()> {
     let Some(target) = &plan.receipt() else {
@@ -122,7 +124,10 @@ pub(crate) fn report(
             .iter()
             .filter_map(|part| serde_json::from_slice(part).ok())
             .collect();
-        receipt = Some(whole(transport, plan, filled, parts));
+        receipt = Some(Receipt {
+            environment_changed: changed,
+            ..whole(transport, plan, filled, parts)
+        });
     }
     if let Some(node) = part.node {
         let target = if rank == 0 {
@@ -205,6 +210,7 @@ fn whole(transport: &dyn Transport, plan: &Plan, filled: &Filled, parts: Vec<Par
         ranks: load.len() as u32,
         mpi: transport.library().to_owned(),
         thread_level: transport.thread_level().name().to_owned(),
+        environment_changed: None,
         facts: None,
         bytes_read: filled.head_len + filled.moved.read + direct,
         bytes_broadcast: filled.moved.moved,

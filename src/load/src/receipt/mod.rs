@@ -39,6 +39,10 @@ pub struct Receipt {
     pub time: u64,
     /// What was loaded.
     pub bundle: Bundle,
+    /// The environment, where root saw that it has changed since it was packed. Nobody looks where
+    /// an image on root's node knew the bundle.
+    #[serde(default)]
+    pub environment_changed: Option<PathBuf>,
     /// Number of ranks.
     pub ranks: u32,
     /// The MPI library's version text; `none` without MPI.

@@ -35,6 +35,13 @@ pub(super) fn rows(receipt: &Receipt) -> Vec<(String, String)> {
         format!("{} ({})", bundle.path, size(bundle.bytes)),
     );
     row("identity", bundle.identity.clone());
+    if let Some(environment) = &receipt.environment_changed {
+        let environment = environment.display();
+        row(
+            "environment",
+            format!("has changed since it was packed: {environment}"),
+        );
+    }
     let nodes = receipt.nodes.len();
     row(
         "ranks",
