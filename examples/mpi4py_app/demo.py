@@ -50,6 +50,7 @@ def main() -> int:
         run([*install, folder / "bin/python", *packages], cache)
     # What `module load` does on a cluster.
     os.environ["LD_LIBRARY_PATH"] = str(MPI / "lib")
+    os.environ["XDG_CACHE_HOME"] = str(DEMO / "cache")
 
     title("pybundle, with a plug-in for that MPI (Rust builds for some minutes the first time)")
     mpicc = {"PYBUNDLE_MPICC": str(MPI / "bin/mpicc"), **cache}

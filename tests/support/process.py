@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .paths import TEST
+
 # In the environment of everything that a run starts: launchers put their ranks into sessions and
 # process groups of their own, so nothing else finds them all.
 TAG = "PYBUNDLE_TEST_RUN"
@@ -64,6 +66,7 @@ def clean_environment(**extra: str | None) -> dict[str, str]:
     """
     env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     env["PYTHONDONTWRITEBYTECODE"] = "1"
+    env["XDG_CACHE_HOME"] = str(TEST / "cache")
     for name, value in extra.items():
         env.pop(name, None)
         if value is not None:

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from measures import counts, memory, times, transfer, waiting
+from measures import counts, memory, packing, times, transfer, waiting
 from measures.subjects import packed
 from support.environments import environment
 from support.pythons import main_python
@@ -40,7 +40,7 @@ def main() -> int:
         nodes = folder / "nodes"
         nodes.mkdir()
         if "pack" in parts:
-            times.packing(environment("w2", main_python()), folder / "w2.pybundle")
+            packing.packing(environment("w3", main_python()))
         if "start" in parts:
             times.starting(*packed("w3", folder), nodes, options.pairs)
         if "instructions" in parts:

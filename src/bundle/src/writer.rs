@@ -5,6 +5,7 @@ use std::io::{Seek, SeekFrom, Write};
 
 use crate::{
     Draft, Error, Identity, Manifest, Result, layout, limits,
+    record::Entry,
     tables::{Placed, Tables},
 };
 
@@ -28,6 +29,18 @@ impl Packed {
             size: content.len() as u64,
             sha256: crate::digest(&content),
             bytes: content,
+        }
+    }
+
+    /// The content of an entry of another bundle, as it is stored there; `stored` has been checked.
+    #[must_use]
+    pub fn taken(entry: &Entry, stored: Vec<u8>) -> Self {
+        Self {
+            method: entry.method,
+            crc32: entry.crc32,
+            size: entry.size,
+            sha256: entry.sha256,
+            bytes: stored,
         }
     }
 

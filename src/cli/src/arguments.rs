@@ -61,6 +61,9 @@ pub(crate) struct Pack {
     /// outside ENV: each rank then reads them from the file system
     #[arg(long)]
     pub(crate) no_stdlib: bool,
+    /// Compare every file with the bundle that is replaced, whatever sizes and times say
+    #[arg(long)]
+    pub(crate) check: bool,
     /// Worker threads and interpreters [default: the cores this process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,

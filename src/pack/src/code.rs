@@ -6,30 +6,32 @@
 use std::{
     collections::{BTreeMap, HashSet},
     io,
+    num::NonZeroUsize,
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use fs_err as fs;
-use pybundle_bundle::{
-    limits, name,
-    record::ModuleKind,
-    writer::{Compressor, Packed},
-};
+use pybundle_bundle::{limits, name, record::ModuleKind, writer::Packed};
 
 use crate::{
     CodeCounts, Phase, Progress, Reason, Result, Skipped,
     compile::{CompileError, Interpreter, Pool, pycache},
-    content,
+    content::{self, Codec},
     marshal::{PythonVersion, canonical},
     modules::Module,
     pipeline,
+    previous::Previous,
     scan::{Found, Tree, What},
 };
 
 /// A path's hash is a multiple of this for one module in so many: it starts a new block, which
 /// makes blocks of about 1 MiB.
 const MODULES_A_BLOCK: u64 = 128;
+
+/// No source takes longer to compile.
+const COMPILE_LIMIT: Duration = Duration::from_secs(300);
 
 /// Bytes of a `.pyc` before its code.
 const PYC_HEADER: usize = 16;
@@ -58,6 +60,9 @@ pub(crate) struct Coded {
     pub(crate) filename_at: Option<u32>,
 }
 
+/// The modules of a block, and their code as it is stored.
+pub(crate) type Stored = (Vec<Coded>, Packed);
+
 /// All blocks.
 #[derive(Debug, Default)]
 pub(crate) struct Codes {
@@ -77,8 +82,10 @@ pub(crate) struct Maker<'a> {
     pub(crate) modules: &'a [Module],
     /// What the interpreter is.
     pub(crate) python: &'a Interpreter,
-    /// Processes of it.
-    pub(crate) pool: &'a Pool,
+    /// Its file.
+    pub(crate) interpreter: &'a Path,
+    /// The bundle that is replaced.
+    pub(crate) previous: Option<&'a Previous>,
     /// zstd level.
     pub(crate) level: i32,
     /// Threads.
@@ -97,6 +104,7 @@ struct Segment {
 
 /// One module's code, or why it has none.
 enum Made {
+    Kept(Vec<u8>, Option<u32>),
     Reused(Vec<u8>, Option<u32>),
     Compiled(Vec<u8>, Option<u32>),
     Nothing(Option<String>),
@@ -108,6 +116,8 @@ impl Maker<'_> {
     /// # Errors
     /// [`crate::Error`] if a file changed or can't be read, or the interpreter doesn't start.
     pub(crate) fn make(&self, group: impl Fn(&Module) -> (bool, String)) -> Result<Codes> {
+        let workers = NonZeroUsize::new(self.jobs).unwrap_or(NonZeroUsize::MIN);
+        let pool = Pool::new(self.interpreter, workers, COMPILE_LIMIT)?;
         let segments = self.segments(group);
         let total: u64 = segments.iter().map(|segment| segment.bytes).sum();
         let done = AtomicU64::new(0);
@@ -118,9 +128,9 @@ impl Maker<'_> {
             &segments,
             // Source, reused bytecode, canonical form and block are in memory together.
             |segment| segment.bytes * 4,
-            || Ok(Compressor::new(self.level)?),
-            |compressor, segment| {
-                let made = self.segment(compressor, segment)?;
+            || Codec::new(self.level),
+            |codec, segment| {
+                let made = self.segment(&pool, codec, segment)?;
                 let done = done.fetch_add(segment.bytes, Ordering::Relaxed) + segment.bytes;
                 self.progress.update(Phase::Compile, done, Some(total));
                 let held = made.blocks.iter().map(|(_, packed)| packed.len()).sum();
@@ -179,19 +189,27 @@ impl Maker<'_> {
         segments
     }
 
-    fn segment(&self, compressor: &mut Compressor, segment: &Segment) -> Result<MadeSegment> {
+    fn segment(&self, pool: &Pool, codec: &mut Codec, segment: &Segment) -> Result<MadeSegment> {
         let mut made = MadeSegment::default();
+        if let Some(previous) = self.previous
+            && let (tree, decoder) = (self.tree, &mut codec.decoder)
+            && let Some(blocks) = previous.blocks(tree, self.modules, &segment.modules, decoder)?
+        {
+            let coded = blocks.iter().flat_map(|(modules, _)| modules);
+            made.counts.bytes = coded.map(|coded| u64::from(coded.len)).sum();
+            made.counts.kept = segment.modules.len() as u64;
+            made.blocks = blocks;
+            return Ok(made);
+        }
         let (mut modules, mut bytes) = (Vec::new(), Vec::new());
-        let mut close = |modules: &mut Vec<Coded>, bytes: &mut Vec<u8>| -> Result<()> {
-            if !modules.is_empty() {
-                let packed = content::compress(compressor, std::mem::take(bytes))?;
-                made.blocks.push((std::mem::take(modules), packed));
-            }
-            Ok(())
-        };
+        let mut open = None;
         for &number in &segment.modules {
             let module = &self.modules[number];
-            let (code, filename_at) = match self.module(module)? {
+            let (code, filename_at) = match self.module(pool, module, codec, &mut open)? {
+                Made::Kept(code, at) => {
+                    made.counts.kept += 1;
+                    (code, at)
+                }
                 Made::Reused(code, at) => {
                     made.counts.reused += 1;
                     (code, at)
@@ -213,7 +231,7 @@ impl Maker<'_> {
                 }
             };
             if (bytes.len() + code.len()) as u64 > limits::BLOCK_BYTES {
-                close(&mut modules, &mut bytes)?;
+                made.close(codec, &mut modules, &mut bytes)?;
             }
             made.counts.bytes += code.len() as u64;
             modules.push(Coded {
@@ -223,15 +241,27 @@ impl Maker<'_> {
             });
             bytes.extend(code);
         }
-        close(&mut modules, &mut bytes)?;
+        made.close(codec, &mut modules, &mut bytes)?;
         Ok(made)
     }
 
-    fn module(&self, module: &Module) -> Result<Made> {
+    /// `open` is what [`Previous::code`] keeps from one module to the next.
+    fn module(
+        &self,
+        pool: &Pool,
+        module: &Module,
+        codec: &mut Codec,
+        open: &mut Option<(u32, Vec<u8>)>,
+    ) -> Result<Made> {
         let (Some(file), Some(held)) = (self.tree.get(module.file), self.tree.get(module.content))
         else {
             return Ok(Made::Nothing(None));
         };
+        if let Some(previous) = self.previous
+            && let Some((code, at)) = previous.code(self.tree, module, &mut codec.decoder, open)?
+        {
+            return Ok(Made::Kept(code, at));
+        }
         if module.kind == ModuleKind::Sourceless {
             return self.sourceless(held);
         }
@@ -245,7 +275,7 @@ impl Maker<'_> {
             }
         }
         let source = content::read(held)?;
-        let marshalled = match self.pool.compile(&file.source, &source, 0) {
+        let marshalled = match pool.compile(&file.source, &source, 0) {
             Ok(marshalled) => marshalled,
             Err(error @ CompileError::Start { .. }) => return Err(error.into()),
             Err(error) => return Ok(Made::Nothing(Some(reason(&error)))),
@@ -312,13 +342,30 @@ impl Maker<'_> {
 /// What a segment becomes.
 #[derive(Default)]
 struct MadeSegment {
-    blocks: Vec<(Vec<Coded>, Packed)>,
+    blocks: Vec<Stored>,
     counts: CodeCounts,
     skipped: Vec<Skipped>,
 }
 
+impl MadeSegment {
+    /// Ends a block, if there is anything in it.
+    fn close(
+        &mut self,
+        codec: &mut Codec,
+        modules: &mut Vec<Coded>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<()> {
+        if !modules.is_empty() {
+            let packed = codec.compress(std::mem::take(bytes))?;
+            self.blocks.push((std::mem::take(modules), packed));
+        }
+        Ok(())
+    }
+}
+
 impl CodeCounts {
     fn add(&mut self, other: Self) {
+        self.kept += other.kept;
         self.reused += other.reused;
         self.compiled += other.compiled;
         self.uncompiled += other.uncompiled;

@@ -8,7 +8,10 @@ use std::{
 };
 
 use fs_err as fs;
-use pybundle_bundle::writer::{Compressor, Packed};
+use pybundle_bundle::{
+    reader::Decoder,
+    writer::{Compressor, Packed},
+};
 
 use crate::{
     Error, Result,
@@ -21,15 +24,35 @@ use crate::{
 /// libarchive (3.6.2 tried) doesn't see the end of a zstd entry that fills its buffer to the brim.
 const LIBARCHIVE_BUFFER: usize = 128 << 10;
 
-/// An entry's content as it is stored.
-///
-/// # Errors
-/// [`Error::Bundle`] if zstd fails.
-pub(crate) fn compress(compressor: &mut Compressor, content: Vec<u8>) -> Result<Packed> {
-    if content.len().is_multiple_of(LIBARCHIVE_BUFFER) {
-        return Ok(Packed::stored(content));
+/// One thread's zstd.
+pub(crate) struct Codec {
+    compressor: Compressor,
+    /// For what an older bundle holds.
+    pub(crate) decoder: Decoder,
+}
+
+impl Codec {
+    /// For a level.
+    ///
+    /// # Errors
+    /// [`Error::Bundle`] if zstd has no memory.
+    pub(crate) fn new(level: i32) -> Result<Self> {
+        Ok(Self {
+            compressor: Compressor::new(level)?,
+            decoder: Decoder::new()?,
+        })
     }
-    Ok(compressor.pack(&content)?)
+
+    /// An entry's content as it is stored.
+    ///
+    /// # Errors
+    /// [`Error::Bundle`] if zstd fails.
+    pub(crate) fn compress(&mut self, content: Vec<u8>) -> Result<Packed> {
+        if content.len().is_multiple_of(LIBARCHIVE_BUFFER) {
+            return Ok(Packed::stored(content));
+        }
+        Ok(self.compressor.pack(&content)?)
+    }
 }
 
 /// Reads what is in a tree as a bundle holds it: the interpreter's own files are rewritten.
@@ -72,18 +95,33 @@ impl<'a> Reader<'a> {
             return Ok(Vec::new());
         };
         let mut bytes = read(found)?;
-        if self.relocated.contains(&position)
+        if self.is_relocated(position)
             && let Some((file, prefix)) = self.own.place(&found.source)
             && let first = self.own.library_folder(&found.path)
             && !relocate(&mut bytes, file, prefix, first.as_deref())
         {
-            let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-            stuck.insert(position);
+            self.set_stuck(position);
         }
         Ok(bytes)
     }
 
-    /// Positions of the files read so far that go on naming the prefix they were built for.
+    /// What is at a position.
+    pub(crate) fn found(&self, position: usize) -> Option<&Found> {
+        self.tree.get(position)
+    }
+
+    /// Is it one of the files that may name the prefix they were built for?
+    pub(crate) fn is_relocated(&self, position: usize) -> bool {
+        self.relocated.contains(&position)
+    }
+
+    /// It goes on naming that prefix.
+    pub(crate) fn set_stuck(&self, position: usize) {
+        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        stuck.insert(position);
+    }
+
+    /// Positions of the files that go on naming it, as far as they were read.
     pub(crate) fn stuck(&self) -> BTreeSet<usize> {
         let stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
         stuck.clone()
@@ -165,8 +203,8 @@ mod tests {
             "{text}"
         );
         let later = Stamp {
-            modified: (0, 0),
             size: 4,
+            ..Stamp::default()
         };
         let text = read(&found(later)).unwrap_err().to_string();
         assert!(text.contains(": modified: `"), "{text}");

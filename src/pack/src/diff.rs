@@ -118,7 +118,7 @@ pub fn diff(
     let environment = Environment::open(environment)?;
     let bundle = fs::canonicalize(path)?;
     let walked = Walked::new(environment, &exclude, options.stdlib, &bundle, progress)?;
-    let now = walked.resolve(jobs, progress)?;
+    let now = walked.resolve(None, jobs, progress)?;
 
     let mut gone = entries(&head.index);
     let (mut added, mut common) = (Vec::new(), Vec::new());
@@ -413,7 +413,7 @@ mod tests {
         let file = |size| {
             What::File(Stamp {
                 size,
-                modified: (0, 0),
+                ..Stamp::default()
             })
         };
         let entry = Entry {

@@ -15,6 +15,7 @@ use crate::{
     groups::Groups,
     interpreter::Own,
     libraries::{self, Shared},
+    previous::Previous,
     roots::{Roots, is_below, join},
     scan::{Rules, Scanner, Tree, is_host},
     site::Site,
@@ -97,7 +98,12 @@ impl Walked {
     ///
     /// # Errors
     /// [`crate::Error`] for what can't be read.
-    pub(crate) fn resolve(self, jobs: usize, progress: &dyn Progress) -> Result<Gathered> {
+    pub(crate) fn resolve(
+        self,
+        previous: Option<&Previous>,
+        jobs: usize,
+        progress: &dyn Progress,
+    ) -> Result<Gathered> {
         let Self {
             environment,
             mut roots,
@@ -108,7 +114,8 @@ impl Walked {
             skipped,
         } = self;
         let class = Groups::classes(&tree, &site);
-        let shared = libraries::resolve(&tree, &class, &environment.python, jobs, progress)?;
+        let shared =
+            libraries::resolve(&tree, &class, &environment.python, previous, jobs, progress)?;
         // Positions in the tree are those in this one from here on.
         let (tree, outside) = add_outside(tree, shared.outside(&site, &own), &mut roots)?;
         let needs = shared.needs(&tree, &outside);

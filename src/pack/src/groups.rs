@@ -254,7 +254,7 @@ mod tests {
             mode: 0o644,
             what: What::File(Stamp {
                 size,
-                modified: (0, 0),
+                ..Stamp::default()
             }),
         });
         let tree = Tree::new(found.collect());

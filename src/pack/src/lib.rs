@@ -15,6 +15,7 @@
 //! | `groups` | what is placed together? |
 //! | `modules` | what does each import find? |
 //! | [`compile`], [`marshal`], `code` | what is its bytecode? |
+//! | `previous`, `stamps` | what of the bundle that is replaced is still true? |
 //! | `draft`, `write`, `pipeline`, `target` | in which order, and into the file |
 //! | `gather`, `stages` | what is to be packed; all of them, one after another |
 //! | [`mod@diff`] | what would be packed otherwise now? |
@@ -41,16 +42,22 @@ mod interpreter;
 mod libraries;
 mod modules;
 mod pipeline;
+mod previous;
 mod roots;
 mod scan;
 mod site;
 mod stages;
+mod stamps;
 mod target;
 mod write;
 
 pub use diff::{Aspect, Change, Changes, Differences, Versions, diff};
 pub use error::{Error, Result};
+pub use previous::Kept;
 pub use progress::{Phase, Progress};
 pub use request::{DEFAULT_LEVEL, LEVELS, Request};
 pub use stages::pack;
 pub use summary::{CodeCounts, Reason, Seconds, Skipped, Summary};
+
+/// What a manifest names as its writer.
+const WRITER: &str = concat!("pybundle ", env!("CARGO_PKG_VERSION"));

@@ -7,6 +7,7 @@ use std::{
 };
 
 use pybundle_bundle::{manifest::MpiNeed, name};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Phase, Progress, Result,
@@ -16,6 +17,7 @@ use crate::{
     elf::{Libraries, Object, Resolver, Scan, SearchPath, scan},
     interpreter::Own,
     pipeline,
+    previous::Previous,
     scan::{Found, Tree, What, is_host},
     site::Site,
 };
@@ -28,6 +30,8 @@ pub(crate) struct Shared {
     libraries: Libraries,
     /// Path here to path in the bundle, for what was given.
     given: HashMap<PathBuf, Vec<u8>>,
+    /// What was read, by path in the bundle.
+    seen: HashMap<Vec<u8>, Read>,
     /// Sentences about files that can't be loaded here.
     warnings: Vec<String>,
 }
@@ -40,6 +44,7 @@ pub(crate) fn resolve(
     tree: &Tree,
     class: &[Class],
     python: &Interpreter,
+    previous: Option<&Previous>,
     jobs: usize,
     progress: &dyn Progress,
 ) -> Result<Shared> {
@@ -55,6 +60,7 @@ pub(crate) fn resolve(
         .filter(|path| path.is_dir() && !is_host(path));
     let mut resolver = Resolver::new(SearchPath::of_this_machine(folders.collect()));
     let mut given = HashMap::new();
+    let mut seen = HashMap::new();
     let mut foreign: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let total = candidates.len() as u64;
     let done = AtomicU64::new(0);
@@ -67,13 +73,15 @@ pub(crate) fn resolve(
         },
         || Ok(()),
         |(), found| {
-            let object = read(found)?;
+            let known = previous.and_then(|previous| previous.elf(found));
+            let object = known.cloned().map_or_else(|| read(found), Ok)?;
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
             progress.update(Phase::Libraries, done, Some(total));
             Ok::<_, crate::Error>((object, 0))
         },
         |number, object| {
             let found = candidates[number];
+            seen.insert(found.path.clone(), object.clone());
             match object {
                 Read::Nothing => {}
                 Read::Native(scan) => {
@@ -97,12 +105,14 @@ pub(crate) fn resolve(
     Ok(Shared {
         libraries: resolver.resolve(),
         given,
+        seen,
         warnings,
     })
 }
 
 /// A file that may be ELF.
-enum Read {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Read {
     Nothing,
     Native(Box<Scan>),
     /// ELF that can't be loaded, and why.
@@ -119,6 +129,11 @@ fn read(found: &Found) -> Result<Read> {
 }
 
 impl Shared {
+    /// What was read of each file that may be ELF, by path in the bundle.
+    pub(crate) fn seen(&self) -> &HashMap<Vec<u8>, Read> {
+        &self.seen
+    }
+
     /// Libraries from outside the environment that have to travel too. Python itself and its
     /// standard library only serve where that build runs, which has the host's libraries.
     pub(crate) fn outside(&self, site: &Site, own: &Own) -> BTreeSet<&Path> {

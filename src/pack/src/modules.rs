@@ -146,7 +146,7 @@ mod tests {
     fn tree(paths: &[&str]) -> Tree {
         let stamp = Stamp {
             size: 1,
-            modified: (0, 0),
+            ..Stamp::default()
         };
         let found = paths.iter().map(|path| {
             let (path, what) = match path.split_once(" -> ") {

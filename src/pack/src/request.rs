@@ -25,6 +25,11 @@ pub struct Request {
     pub exclude: Vec<String>,
     /// Pack the standard library and the interpreter too where they lie outside the environment.
     pub stdlib: bool,
+    /// Compare contents with those of the bundle that is replaced, whatever the files' times say.
+    pub check: bool,
+    /// Folder in which the files' sizes and times are kept for the next packing; `None`: nowhere, and
+    /// contents are compared.
+    pub cache: Option<PathBuf>,
     /// Threads; where `None`, one for each core. The bytes of the bundle don't depend on it.
     pub jobs: Option<usize>,
 }
@@ -38,6 +43,8 @@ impl Request {
             level: DEFAULT_LEVEL,
             exclude: Vec::new(),
             stdlib: true,
+            check: false,
+            cache: None,
             jobs: None,
         }
     }

@@ -2,15 +2,14 @@
 
 use std::{
     num::NonZeroUsize,
-    time::{Duration, Instant},
+    time::{Instant, SystemTime},
 };
 
 use pybundle_bundle::{Manifest, limits, manifest, name};
 
 use crate::{
-    Error, LEVELS, Phase, Progress, Reason, Request, Result, Seconds, Skipped, Summary,
+    Error, LEVELS, Phase, Progress, Reason, Request, Result, Seconds, Skipped, Summary, WRITER,
     code::{Codes, Maker},
-    compile::Pool,
     content::Reader,
     draft::Parts,
     environment::{self, Environment},
@@ -18,14 +17,13 @@ use crate::{
     gather::{Gathered, Walked},
     groups::Groups,
     modules::{self, Module},
+    previous::Previous,
     scan::{Tree, What},
     site::Site,
+    stamps::Stamps,
     target::Target,
     write,
 };
-
-/// No source takes longer to compile.
-const COMPILE_LIMIT: Duration = Duration::from_secs(300);
 
 /// Packs an environment.
 ///
@@ -42,6 +40,9 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
     let environment = Environment::open(&request.environment)?;
     let default = || Request::default_output(&environment.given);
     let target = Target::new(&request.output.clone().unwrap_or_else(default))?;
+    let (began, python) = (SystemTime::now(), environment.to_manifest());
+    let previous = Previous::open(target.path(), request, &python);
+    let previous = previous.as_ref();
 
     let walked = Walked::new(
         environment,
@@ -62,20 +63,25 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
         shared,
         needs,
         groups,
-    } = walked.resolve(jobs, progress)?;
+    } = walked.resolve(previous, jobs, progress)?;
     clock.lap(|seconds| &mut seconds.libraries);
 
     let suffixes = &environment.python.extension_suffixes;
     let modules = modules::find(&tree, &site.sys_path, suffixes);
-    let codes = code(
-        &environment,
-        &tree,
-        &modules,
-        &groups,
-        request.level,
+    let maker = Maker {
+        tree: &tree,
+        modules: &modules,
+        interpreter: &environment.interpreter,
+        python: &environment.python,
+        previous,
+        level: request.level,
         jobs,
         progress,
-    )?;
+    };
+    let codes = maker.make(|module| {
+        let group = &groups.list[groups.of[module.file]];
+        (group.is_tests(), group.name.clone())
+    })?;
     skipped.extend(codes.skipped.iter().cloned());
     clock.lap(|seconds| &mut seconds.compile);
 
@@ -90,12 +96,12 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
     let counts = counts(&tree, &modules, &codes, &groups);
     let manifest = Manifest {
         format: format!("{}.{}", limits::MAJOR, limits::MINOR),
-        writer: concat!("pybundle ", env!("CARGO_PKG_VERSION")).to_owned(),
+        writer: WRITER.to_owned(),
         python: manifest::Python {
             executable: own.executable.as_ref().map(|it| name::escape(&it.path)),
             libpython: own.libpython.as_ref().map(|it| name::escape(&it.path)),
             builds: shared.builds(&own),
-            ..environment.to_manifest()
+            ..python
         },
         optimize: vec![0],
         glibc: shared.glibc(),
@@ -127,13 +133,23 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
         sources: &sources,
         blocks: &codes.blocks,
         reader: &reader,
+        previous,
     };
     let written = write::write(&content, &target, request.level, jobs, progress)?;
     clock.lap(|seconds| &mut seconds.write);
     let stuck = reader.stuck().into_iter();
     let stuck = stuck.filter_map(|position| tree.get(position));
-    let stuck = stuck.map(|found| {
-        let path = name::escape(&found.path);
+    let stuck: Vec<String> = stuck.map(|found| name::escape(&found.path)).collect();
+    let stamps = Stamps::new(&tree, shared.seen(), stuck.iter().cloned(), began);
+
+    // The next packing does without, and takes longer.
+    let unkept = request.cache.as_ref().and_then(|cache| {
+        let saved = stamps.save(cache, target.path(), &written.identity);
+        saved.err()
+    });
+    let unkept =
+        unkept.map(|error| format!("the next packing can't tell what has changed: {error}"));
+    let stuck = stuck.into_iter().map(|path| {
         format!("`{path}` still names the prefix it was built for: the dynamic linker looks there")
     });
 
@@ -149,6 +165,7 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
         files: counts.files,
         bytes_in: counts.bytes,
         bytes_out: written.file_len,
+        kept: previous.map(Previous::kept).unwrap_or_default(),
         links: counts.links,
         modules: modules.iter().filter(|module| !module.is_init()).count() as u64,
         code: codes.counts,
@@ -162,6 +179,7 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
             .into_iter()
             .chain(hooks(&site))
             .chain(stuck)
+            .chain(unkept)
             .collect(),
         seconds: clock.finish(),
     })
@@ -185,32 +203,6 @@ fn hooks(site: &Site) -> impl Iterator<Item = String> + '_ {
 pub(crate) fn jobs(wanted: Option<usize>) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     wanted.unwrap_or_else(cores).max(1)
-}
-
-fn code(
-    environment: &Environment,
-    tree: &Tree,
-    modules: &[Module],
-    groups: &Groups,
-    level: i32,
-    jobs: usize,
-    progress: &dyn Progress,
-) -> Result<Codes> {
-    let workers = NonZeroUsize::new(jobs).unwrap_or(NonZeroUsize::MIN);
-    let pool = Pool::new(&environment.interpreter, workers, COMPILE_LIMIT)?;
-    let maker = Maker {
-        tree,
-        modules,
-        python: &environment.python,
-        pool: &pool,
-        level,
-        jobs,
-        progress,
-    };
-    maker.make(|module| {
-        let group = &groups.list[groups.of[module.file]];
-        (group.is_tests(), group.name.clone())
-    })
 }
 
 fn counts(tree: &Tree, modules: &[Module], codes: &Codes, groups: &Groups) -> manifest::Counts {

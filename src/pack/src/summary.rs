@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::Kept;
+
 /// The result of [`pack`](crate::pack).
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Summary {
@@ -17,6 +19,8 @@ pub struct Summary {
     pub bytes_in: u64,
     /// Bytes of the bundle.
     pub bytes_out: u64,
+    /// What of it was copied from the bundle that it replaces.
+    pub kept: Kept,
     /// Symlinks packed.
     pub links: u64,
     /// Modules and packages that an import can find, extension modules included.
@@ -42,6 +46,8 @@ pub struct Summary {
 /// Bytecode by origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CodeCounts {
+    /// Modules whose bytecode the replaced bundle had.
+    pub kept: u64,
     /// Modules whose `__pycache__` file was valid.
     pub reused: u64,
     /// Modules that were compiled.

@@ -4,15 +4,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pybundle_bundle::{
     Draft, Manifest, Writer,
-    writer::{Compressor, Written},
+    writer::{Packed, Written},
 };
 
 use crate::{
     Error, Phase, Progress, Result,
     code::Block,
-    content::{self, Reader},
+    content::{Codec, Reader},
     draft::Source,
     pipeline,
+    previous::{Either, Previous},
     target::Target,
 };
 
@@ -28,6 +29,32 @@ pub(crate) struct Content<'a> {
     pub(crate) blocks: &'a [Block],
     /// Reads what is no code block.
     pub(crate) reader: &'a Reader<'a>,
+    /// The bundle that is replaced.
+    pub(crate) previous: Option<&'a Previous>,
+}
+
+impl Content<'_> {
+    /// What is at a position of the tree, as it is stored: copied from the old bundle if that has
+    /// it.
+    fn pack(&self, position: usize, codec: &mut Codec) -> Result<Packed> {
+        let reader = self.reader;
+        let kept = match (self.previous, reader.found(position)) {
+            (Some(previous), Some(found)) => {
+                let relocated = reader.is_relocated(position);
+                if relocated && previous.is_stuck(found) {
+                    reader.set_stuck(position);
+                }
+                let read = || reader.read(position);
+                previous.file(found, relocated, &mut codec.decoder, read)?
+            }
+            _ => Either::Neither,
+        };
+        match kept {
+            Either::Stored(packed) => Ok(packed),
+            Either::Content(content) => codec.compress(content),
+            Either::Neither => codec.compress(reader.read(position)?),
+        }
+    }
 }
 
 /// Writes a bundle: `jobs` threads read and compress, this one writes.
@@ -54,12 +81,12 @@ pub(crate) fn write(
         content.sources,
         // The content and what it is compressed to are in memory together.
         |source| size(source) * 2,
-        || Ok(Compressor::new(level)?),
-        |compressor, source| {
+        || Codec::new(level),
+        |codec, source| {
             let Source::Tree(position) = *source else {
                 return Ok((None, 0));
             };
-            let packed = content::compress(compressor, content.reader.read(position)?)?;
+            let packed = content.pack(position, codec)?;
             let done = done.fetch_add(size(source), Ordering::Relaxed) + size(source);
             progress.update(Phase::Write, done, Some(total));
             let held = packed.len();

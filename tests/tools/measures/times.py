@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import shutil
 import statistics
 import subprocess
 import time
@@ -23,22 +22,6 @@ class Cost:
 
     wall: float
     cpu: float
-
-
-def packing(w2: Environment, bundle: Path) -> None:
-    """Time and size, beside tar with zstd."""
-    size = sum(path.lstat().st_size for path in w2.folder.rglob("*") if not path.is_dir())
-    cost = timed([w2.pybundle, "pack", w2.folder, "-o", bundle], usual())
-    print(f"\npacking W2, {size / 1e6:.0f} MB          wall s    MB")
-    print(f"  pybundle pack              {cost.wall:8.1f} {bundle.stat().st_size / 1e6:5.0f}")
-    if shutil.which("zstd") is None:
-        print("  tar --zstd                 (no zstd on this machine)")
-        return
-    archive = bundle.with_suffix(".tar.zst")
-    words = ["tar", "--use-compress-program", "zstd -T0", "-C", w2.folder.parent, "-cf", archive]
-    cost = timed([*words, w2.folder.name], usual())
-    print(f"  tar | zstd -T0             {cost.wall:8.1f} {archive.stat().st_size / 1e6:5.0f}")
-    archive.unlink()
 
 
 def starting(w3: Environment, bundle: Path, nodes: Path, pairs: int) -> None:

@@ -1,6 +1,10 @@
 //! `pybundle pack ENV`: freeze an environment.
 
-use std::io::{self, Write};
+use std::{
+    env,
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use anyhow::{Context, Result};
 use pybundle_pack::{Phase, Progress, Request, Skipped, Summary};
@@ -26,6 +30,8 @@ pub(crate) fn run(options: &Pack) -> Result<()> {
         level: options.level,
         exclude: options.exclude.clone(),
         stdlib: !options.no_stdlib,
+        check: options.check,
+        cache: cache(),
         jobs: options.jobs.map(usize::from),
     };
     let bar = Bar::new();
@@ -43,6 +49,15 @@ pub(crate) fn run(options: &Pack) -> Result<()> {
     Ok(())
 }
 
+/// The user's cache folder (XDG Base Directory Specification); `None` for who has no home.
+fn cache() -> Option<PathBuf> {
+    let set = |name| env::var_os(name).map(PathBuf::from);
+    let cache = set("XDG_CACHE_HOME").filter(|path| path.is_absolute());
+    let home = || set("HOME").filter(|path| path.is_absolute());
+    let cache = cache.or_else(|| Some(home()?.join(".cache")))?;
+    Some(cache.join("pybundle/pack"))
+}
+
 fn for_people(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
     let (code, seconds) = (&summary.code, &summary.seconds);
     writeln!(
@@ -55,10 +70,20 @@ fn for_people(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
         bytes(summary.bytes_out),
         summary.level
     )?;
+    if summary.kept.entries > 0 {
+        writeln!(
+            out,
+            "kept       {} files and blocks of code, {}, of the bundle that it replaces",
+            summary.kept.entries,
+            bytes(summary.kept.bytes)
+        )?;
+    }
     writeln!(
         out,
-        "modules    {}: bytecode of {} reused, of {} compiled, {} sources do not compile; {}",
+        "modules    {}: bytecode of {} kept, of {} reused, of {} compiled, {} sources do not compile; \
+         {}",
         summary.modules,
+        code.kept,
         code.reused,
         code.compiled,
         code.uncompiled,

@@ -15,6 +15,8 @@ use goblin::{
     },
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::symbols::{self, Strings};
 
 /// Why a file that begins like ELF can't be read.
@@ -40,7 +42,7 @@ pub enum Object {
 }
 
 /// Instruction set of an ELF file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Machine {
     /// `x86_64`.
     X86_64,
@@ -49,7 +51,7 @@ pub enum Machine {
 }
 
 /// What an ELF file says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scan {
     /// Its instruction set.
     pub machine: Machine,
@@ -74,7 +76,7 @@ pub struct Scan {
 }
 
 /// A version of glibc.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Glibc {
     /// The first number.
     pub major: u16,

@@ -3,6 +3,7 @@
 use std::{os::unix::fs::MetadataExt as _, path::PathBuf};
 
 use pybundle_bundle::name;
+use serde::{Deserialize, Serialize};
 
 use crate::roots::join;
 
@@ -34,12 +35,16 @@ pub(crate) enum What {
 }
 
 /// Tells whether a file was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stamp {
     /// Bytes.
     pub(crate) size: u64,
     /// Modification time, seconds and nanoseconds.
     pub(crate) modified: (i64, i64),
+    /// Time of the last change of content or inode, which no program can set.
+    pub(crate) changed: (i64, i64),
+    /// Device and inode.
+    pub(crate) file: (u64, u64),
 }
 
 impl Stamp {
@@ -48,6 +53,8 @@ impl Stamp {
         Self {
             size: metadata.len(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            file: (metadata.dev(), metadata.ino()),
         }
     }
 }
@@ -176,7 +183,7 @@ mod tests {
     fn tree(rows: &[(&str, &str)]) -> Tree {
         let stamp = Stamp {
             size: 1,
-            modified: (0, 0),
+            ..Stamp::default()
         };
         let found = rows.iter().map(|&(path, text)| Found {
             path: path.into(),

@@ -13,5 +13,6 @@ mod code;
 mod libraries;
 mod modules;
 mod refused;
+mod repack;
 mod site;
 mod tree;
