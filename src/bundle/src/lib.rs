@@ -19,6 +19,7 @@
 //! | [`layout`] | the zip structures, a function of the index alone |
 //! | [`writer`] | draft and compressed entries to file |
 //! | [`reader`] | file to head, entry and verdict |
+//! | [`pipeline`] | entries by many threads, in order, memory bounded: for who writes and who reads |
 
 pub mod build;
 pub mod draft;
@@ -29,6 +30,7 @@ pub mod layout;
 pub mod limits;
 pub mod manifest;
 pub mod name;
+pub mod pipeline;
 pub mod reader;
 pub mod record;
 mod tables;

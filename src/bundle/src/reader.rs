@@ -136,6 +136,22 @@ pub fn check<B: AsRef<[u8]>>(index: &Index<B>, entry: &Entry, stored: &[u8]) -> 
     })
 }
 
+/// Checks what follows the last entry of a bundle, up to its end.
+///
+/// # Errors
+/// [`Error::Structure`] with the offset of the first difference, [`Error::Io`].
+pub fn check_directory<B: AsRef<[u8]>>(file: &mut File, index: &Index<B>) -> Result<()> {
+    let offset = index.header().directory;
+    let mut directory = Vec::new();
+    file.seek(SeekFrom::Start(offset))?;
+    file.read_to_end(&mut directory)?;
+    let expected = layout::directory(index);
+    if directory.len() != expected.len() {
+        return Err(Error::Structure { offset });
+    }
+    compare(offset, &expected, &directory)
+}
+
 /// Decodes entries. Holds zstd's working memory: keep one per thread.
 pub struct Decoder(zstd::bulk::Decompressor<'static>);
 
@@ -307,15 +323,7 @@ pub fn verify(path: &Path, mut progress: impl FnMut(u64)) -> Result<Verdict> {
         decoded += entry.size;
         progress(entry.offset + entry.stored);
     }
-    let mut directory = Vec::new();
-    file.read_to_end(&mut directory)?;
-    let expected = layout::directory(index);
-    if directory.len() != expected.len() {
-        return Err(Error::Structure {
-            offset: index.header().directory,
-        });
-    }
-    compare(index.header().directory, &expected, &directory)?;
+    check_directory(&mut file, index)?;
     read_as_zip(&mut file, index)?;
     progress(index.header().file_len);
     Ok(Verdict {

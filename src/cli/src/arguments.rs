@@ -27,6 +27,8 @@ pub(crate) enum Command {
     /// Say what changed in an environment since it was packed: status 0 nothing, 1 something, 2
     /// trouble
     Diff(Diff),
+    /// Make an ordinary environment of a bundle, with bytecode
+    Unpack(Unpack),
     /// Print the receipt of a run for people
     Receipt(Receipt),
     /// Remove node images that no process holds
@@ -124,6 +126,16 @@ pub(crate) struct Diff {
     /// Print all differences as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Unpack {
+    /// Bundle to unpack
+    #[arg(value_name = "FILE")]
+    pub(crate) bundle: PathBuf,
+    /// Folder to make: not there yet, or empty
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
 }
 
 #[derive(Args)]

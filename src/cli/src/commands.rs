@@ -7,4 +7,5 @@ pub(crate) mod pack;
 pub(crate) mod python;
 pub(crate) mod receipt;
 pub(crate) mod stage;
+pub(crate) mod unpack;
 pub(crate) mod verify;

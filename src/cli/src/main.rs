@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Pack(options) => commands::pack::run(&options),
         Command::Inspect(options) => commands::inspect::run(&options),
         Command::Verify(options) => commands::verify::run(&options),
+        Command::Unpack(options) => commands::unpack::run(&options),
         Command::Receipt(options) => commands::receipt::run(&options),
         Command::Clean(options) => commands::clean::run(&options),
         Command::Stage(options) => commands::stage::stage(&options),

@@ -66,6 +66,14 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A folder that an environment can't be unpacked to.
+    #[error("cannot unpack there: {why}: `{}`", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What is expected, and what is there.
+        why: String,
+    },
     /// The bundle that cold entries are read from is not the one that was loaded.
     #[error("bundle has changed or vanished since it was loaded: {why}: `{}`", path.display())]
     Changed {

@@ -16,6 +16,7 @@
 //! | `plan`, `nodes`, `folder`, `mounts`, `room` | what to load, which ranks share an image, where it lies |
 //! | `stale` | has the environment changed since it was packed? |
 //! | `fill`, `way`, `read`, `broadcast`, `store`, `decode` | bytes: read by root, received by leaders, decoded by all |
+//! | [`mod@unpack`] | bundle to ordinary environment, by one process |
 //! | [`image`] | what lies on a node: creating, attaching, placing, removing |
 //! | [`job`] | what one rank counts while its program runs |
 //! | [`receipt`] | the report of a run |
@@ -48,6 +49,7 @@ mod sample;
 mod stale;
 mod store;
 pub mod transport;
+pub mod unpack;
 mod way;
 
 pub use counters::Counters;
@@ -57,3 +59,4 @@ pub use image::{Image, Mapping};
 pub use job::{Facts, Job, LeftOut, ProgramFiles};
 pub use load::{Loaded, Tick, load};
 pub use receipt::Receipt;
+pub use unpack::unpack;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use fs_err as fs;
-use pybundle_bundle::{limits, name, record::ModuleKind, writer::Packed};
+use pybundle_bundle::{limits, name, pipeline, record::ModuleKind, writer::Packed};
 
 use crate::{
     CodeCounts, Phase, Progress, Reason, Result, Skipped,
@@ -21,7 +21,6 @@ use crate::{
     content::{self, Codec},
     marshal::{PythonVersion, canonical},
     modules::Module,
-    pipeline,
     previous::Previous,
     scan::{Found, Tree, What},
 };

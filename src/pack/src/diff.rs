@@ -12,7 +12,7 @@ use std::{
 
 use fs_err as fs;
 use pybundle_bundle::{
-    Head, Index, name,
+    Head, Index, name, pipeline,
     record::{Entry, Kind},
 };
 use serde::Serialize;
@@ -26,7 +26,6 @@ use crate::{
     exclude::Exclude,
     gather::{Gathered, Walked},
     groups::METADATA,
-    pipeline,
     scan::{Found, PYCACHE, Tree, What},
     stages::jobs,
 };

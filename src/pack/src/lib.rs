@@ -16,7 +16,7 @@
 //! | `modules` | what does each import find? |
 //! | [`compile`], [`marshal`], `code` | what is its bytecode? |
 //! | `previous`, `stamps` | what of the bundle that is replaced is still true? |
-//! | `draft`, `write`, `pipeline`, `target` | in which order, and into the file |
+//! | `draft`, `write`, `target` | in which order, and into the file |
 //! | `gather`, `stages` | what is to be packed; all of them, one after another |
 //! | [`mod@diff`] | what would be packed otherwise now? |
 
@@ -41,7 +41,6 @@ mod groups;
 mod interpreter;
 mod libraries;
 mod modules;
-mod pipeline;
 mod previous;
 mod roots;
 mod scan;

@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use pybundle_bundle::{manifest::MpiNeed, name};
+use pybundle_bundle::{manifest::MpiNeed, name, pipeline};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -16,7 +16,6 @@ use crate::{
     content,
     elf::{Libraries, Object, Resolver, Scan, SearchPath, scan},
     interpreter::Own,
-    pipeline,
     previous::Previous,
     scan::{Found, Tree, What, is_host},
     site::Site,

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pybundle_bundle::{
-    Draft, Manifest, Writer,
+    Draft, Manifest, Writer, pipeline,
     writer::{Packed, Written},
 };
 
@@ -12,7 +12,6 @@ use crate::{
     code::Block,
     content::{Codec, Reader},
     draft::Source,
-    pipeline,
     previous::{Either, Previous},
     target::Target,
 };

@@ -206,7 +206,7 @@ impl Image {
 }
 
 /// Where Python looks for a source's bytecode; `None` for a Python that caches none.
-fn cached(manifest: &Manifest, source: &Path) -> Option<PathBuf> {
+pub(crate) fn cached(manifest: &Manifest, source: &Path) -> Option<PathBuf> {
     let tag = &manifest.python.cache_tag;
     let stem = source.file_stem()?.to_str().filter(|_| !tag.is_empty())?;
     let folder = source.parent()?.join("__pycache__");
@@ -214,7 +214,7 @@ fn cached(manifest: &Manifest, source: &Path) -> Option<PathBuf> {
 }
 
 /// Magic number, flags (by hash, unchecked), and the hash, which nobody looks at.
-fn header(manifest: &Manifest) -> [u8; 16] {
+pub(crate) fn header(manifest: &Manifest) -> [u8; 16] {
     let mut header = [0; 16];
     let magic = u32::from_str_radix(&manifest.python.magic, 16).unwrap_or(0);
     header[..4].copy_from_slice(&magic.to_be_bytes());

@@ -15,7 +15,7 @@
 pub mod boot;
 pub(crate) mod claims;
 pub(crate) mod code;
-mod interpreter;
+pub(crate) mod interpreter;
 pub(crate) mod lock;
 pub(crate) mod place;
 pub(crate) mod segment;

@@ -15,6 +15,7 @@ use std::{
 };
 
 use nix::{
+    NixPath,
     errno::Errno,
     fcntl::{AT_FDCWD, OFlag, openat, readlinkat, renameat},
     sys::{
@@ -37,35 +38,32 @@ const TIME: TimeSpec = TimeSpec::new(315_532_800, 0);
 /// Contents of more bytes than this are decoded in place, without a copy in private memory.
 pub(crate) const IN_PLACE: u64 = 4 << 20;
 
-/// Puts entries into the tree. Keeps the folders of the last path open.
-pub(crate) struct Tree {
+/// Folders below a top, entered one name at a time without following symlinks: nothing is made
+/// outside, whatever links lie below. Keeps those of the last path open.
+pub(crate) struct Chain {
     path: PathBuf,
     top: OwnedFd,
     /// Rows and descriptors from the top down to the folder used last.
-    chain: Vec<(u32, OwnedFd)>,
-    umask: Mode,
+    open: Vec<(u32, OwnedFd)>,
+    /// Permissions of new folders, before the umask.
+    mode: Mode,
 }
 
 fn folder_flags() -> OFlag {
     OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_PATH
 }
 
-impl Tree {
-    /// Opens the tree at `path`.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+impl Chain {
+    /// Opens the top, at `path`.
+    pub(crate) fn open(path: &Path, mode: u32) -> Result<Self> {
         let top = openat(AT_FDCWD, path, folder_flags(), Mode::empty())
             .map_err(|error| io_at("cannot open", path, error))?;
         Ok(Self {
             path: path.to_owned(),
             top,
-            chain: Vec::new(),
-            umask: umask(),
+            open: Vec::new(),
+            mode: Mode::from_bits_truncate(mode),
         })
-    }
-
-    /// Closes the folders of the last path.
-    pub(crate) fn rest(&mut self) {
-        self.chain.clear();
     }
 
     /// The path of an entry, for callers and messages.
@@ -73,11 +71,11 @@ impl Tree {
         self.path.join(OsStr::from_bytes(path))
     }
 
-    /// The open folder with this row, made if need be.
-    fn folder<B: AsRef<[u8]>>(
+    /// The open folder with this row, made if need be; `state` knows which ones are.
+    pub(crate) fn folder<B: AsRef<[u8]>>(
         &mut self,
         index: &Index<B>,
-        state: &State,
+        state: Option<&State>,
         row: u32,
     ) -> Result<BorrowedFd<'_>> {
         let mut rows = Vec::new();
@@ -94,31 +92,68 @@ impl Tree {
         rows.reverse();
         let known = rows
             .iter()
-            .zip(&self.chain)
+            .zip(&self.open)
             .take_while(|((row, _), (open, _))| row == open)
             .count();
-        self.chain.truncate(known);
+        self.open.truncate(known);
         for &(row, folder) in &rows[known..] {
             let full = index.text(folder.path);
             let last = OsStr::from_bytes(name::split(full).1);
-            let above = self
-                .chain
-                .last()
-                .map_or(self.top.as_fd(), |(_, open)| open.as_fd());
-            if !state.folder(row) {
-                match mkdirat(above, last, Mode::from_bits_truncate(0o755)) {
-                    Ok(()) | Err(Errno::EEXIST) => state.set_folder(row),
-                    Err(error) => return Err(io_at("cannot make", &self.path(full), error)),
-                }
-            }
-            let open = openat(above, last, folder_flags(), Mode::empty())
-                .map_err(|error| io_at("cannot enter", &self.path(full), error))?;
-            self.chain.push((row, open));
+            let above = self.last();
+            let open = if state.is_some_and(|state| state.folder(row)) {
+                enter(above, last)
+            } else {
+                make_and_enter(above, last, self.mode)
+                    .inspect(|_| state.into_iter().for_each(|state| state.set_folder(row)))
+            };
+            let open = open.map_err(|(what, error)| io_at(what, &self.path(full), error))?;
+            self.open.push((row, open));
         }
-        Ok(self
-            .chain
-            .last()
-            .map_or(self.top.as_fd(), |(_, open)| open.as_fd()))
+        Ok(self.last())
+    }
+
+    fn last(&self) -> BorrowedFd<'_> {
+        let last = self.open.last();
+        last.map_or(self.top.as_fd(), |(_, open)| open.as_fd())
+    }
+}
+
+/// Opens a folder, unless it is a symlink; what failed, if it fails.
+fn enter(above: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, (&'static str, Errno)> {
+    let open = openat(above, name, folder_flags(), Mode::empty());
+    open.map_err(|error| ("cannot enter", error))
+}
+
+/// Makes a folder unless it is there, and opens it as [`enter`] does.
+pub(crate) fn make_and_enter(
+    above: BorrowedFd<'_>,
+    name: &OsStr,
+    mode: Mode,
+) -> Result<OwnedFd, (&'static str, Errno)> {
+    match mkdirat(above, name, mode) {
+        Ok(()) | Err(Errno::EEXIST) => enter(above, name),
+        Err(error) => Err(("cannot make", error)),
+    }
+}
+
+/// Puts entries into the tree. Keeps the folders of the last path open.
+pub(crate) struct Tree {
+    chain: Chain,
+    umask: Mode,
+}
+
+impl Tree {
+    /// Opens the tree at `path`.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        Ok(Self {
+            chain: Chain::open(path, 0o755)?,
+            umask: umask(),
+        })
+    }
+
+    /// Closes the folders of the last path.
+    pub(crate) fn rest(&mut self) {
+        self.chain.open.clear();
     }
 
     /// Makes the folder with this row and those above it.
@@ -128,7 +163,7 @@ impl Tree {
         state: &State,
         row: u32,
     ) -> Result<()> {
-        self.folder(index, state, row).map(drop)
+        self.chain.folder(index, Some(state), row).map(drop)
     }
 
     /// Makes the folder itself.
@@ -139,10 +174,10 @@ impl Tree {
         entry: &Entry,
     ) -> Result<()> {
         let path = index.text(entry.path);
-        let full = self.path(path);
+        let full = self.chain.path(path);
         let last = OsStr::from_bytes(name::split(path).1);
         match mkdirat(
-            self.folder(index, state, entry.folder)?,
+            self.chain.folder(index, Some(state), entry.folder)?,
             last,
             Mode::from_bits_truncate(0o755),
         ) {
@@ -160,10 +195,10 @@ impl Tree {
         target: &[u8],
     ) -> Result<()> {
         let path = index.text(entry.path);
-        let full = self.path(path);
+        let full = self.chain.path(path);
         let last = OsStr::from_bytes(name::split(path).1);
         let target = OsStr::from_bytes(target);
-        let folder = self.folder(index, state, entry.folder)?;
+        let folder = self.chain.folder(index, Some(state), entry.folder)?;
         match symlinkat(target, folder, last) {
             Ok(()) => Ok(()),
             // Its owner died after it had made the link: a link is whole or not there.
@@ -184,10 +219,10 @@ impl Tree {
         content: Content<'_>,
     ) -> Result<()> {
         let path = index.text(entry.path);
-        let full = self.path(path);
+        let full = self.chain.path(path);
         let mode = Mode::from_bits_truncate(entry.mode & 0o555 | 0o400);
         let stripped = mode.intersects(self.umask);
-        let folder = self.folder(index, state, entry.folder)?;
+        let folder = self.chain.folder(index, Some(state), entry.folder)?;
         let last = OsStr::from_bytes(name::split(path).1);
         let private = private_name(row);
         let failed = |what, error: std::io::Error| io_at(what, &full, error);
@@ -203,12 +238,7 @@ impl Tree {
                 .and_then(|mut target| fill(&mut target)),
         };
         let finished = written.and_then(|()| {
-            if stripped {
-                fchmod(&file, mode)
-                    .map_err(|error| failed("cannot set the mode of", error.into()))?;
-            }
-            futimens(&file, &TIME, &TIME)
-                .map_err(|error| failed("cannot set the time of", error.into()))?;
+            settle(&file, mode, stripped).map_err(|(what, error)| io_at(what, &full, error))?;
             renameat(folder, private.as_c_str(), folder, last)
                 .map_err(|error| failed("cannot make", error.into()))
         });
@@ -232,21 +262,37 @@ fn private_name(row: u32) -> CString {
 }
 
 fn create(folder: BorrowedFd<'_>, name: &CString, mode: Mode) -> nix::Result<File> {
-    let flags =
-        OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    match openat(folder, name.as_c_str(), flags, mode) {
+    match create_new(folder, name.as_c_str(), mode) {
         // Its owner died: the claim is ours now, so the name is too.
         Err(Errno::EEXIST) => {
             unlinkat(folder, name.as_c_str(), UnlinkatFlags::NoRemoveDir)?;
-            openat(folder, name.as_c_str(), flags, mode)
+            create_new(folder, name.as_c_str(), mode)
         }
         result => result,
     }
-    .map(File::from)
+}
+
+/// Makes a file of a name that nothing has, not even a symlink.
+pub(crate) fn create_new<N: NixPath + ?Sized>(
+    folder: BorrowedFd<'_>,
+    name: &N,
+    mode: Mode,
+) -> nix::Result<File> {
+    let flags =
+        OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(folder, name, flags, mode).map(File::from)
+}
+
+/// Gives a file that was written its time, and its mode where the umask took some of it.
+pub(crate) fn settle(file: &File, mode: Mode, stripped: bool) -> Result<(), (&'static str, Errno)> {
+    if stripped {
+        fchmod(file, mode).map_err(|error| ("cannot set the mode of", error))?;
+    }
+    futimens(file, &TIME, &TIME).map_err(|error| ("cannot set the time of", error))
 }
 
 /// The permissions that this process takes from new files. Asking the kernel would set them.
-fn umask() -> Mode {
+pub(crate) fn umask() -> Mode {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("Umask:"));
     let bits = line.and_then(|digits| u32::from_str_radix(digits.trim(), 8).ok());

@@ -124,7 +124,8 @@ impl Blocks {
         self.0.iter().map(|block| block.entry)
     }
 
-    fn of_entry(&self, entry: u32) -> Option<&Block> {
+    /// The block of this entry.
+    pub(crate) fn of_entry(&self, entry: u32) -> Option<&Block> {
         self.0.iter().find(|block| block.entry == entry)
     }
 }

@@ -64,7 +64,7 @@ impl<R, E> Drop for Alarm<'_, R, E> {
 /// # Errors
 /// The error of the first item, in order, that `init`, `work` or `sink` failed for; later items
 /// may have been worked on, none has reached `sink`.
-pub(crate) fn run<T: Sync, K, R: Send, E: Send>(
+pub fn run<T: Sync, K, R: Send, E: Send>(
     jobs: usize,
     items: &[T],
     cost: impl Fn(&T) -> u64 + Sync,
