@@ -25,11 +25,8 @@ use pybundle_bundle::{
     record::{Entry, Kind},
 };
 
-use crate::{
-    Error, Interrupted, Result,
-    image::{interpreter, place::cores, stored::Stored, work::Blocks},
-};
-use place::{Plan, Worker};
+use crate::{Error, Interrupted, Result, image::place::cores};
+use place::{Plan, Worker, cost};
 use target::Target;
 
 /// More threads wait for the same disk.
@@ -72,22 +69,11 @@ pub fn unpack(bundle: &Path, folder: &Path, tick: &mut Tick<'_>) -> Result<Unpac
     // Before anything is read: this is the user's mistake more often than a bad bundle.
     let target = Target::new(folder)?;
     let mut file = File::open(bundle)?;
-    let Head {
-        index, manifest, ..
-    } = Head::read(&mut file)?;
-    check_directory(&mut file, &index)?;
+    let head = Head::read(&mut file)?;
+    check_directory(&mut file, &head.index)?;
     let made = target.create()?;
-    let plan = Plan {
-        blocks: Blocks::of(&index),
-        stored: Stored::bundle(file.into_parts().0, bundle),
-        header: interpreter::header(&manifest),
-        prefix: target.prefix(),
-        place: target.path(),
-        folder: made.folder(),
-        index,
-        manifest,
-        bundle,
-    };
+    let file = (bundle, file.into_parts().0);
+    let plan = Plan::new(file, head, &target, made.folder());
     let rows = || (1..plan.index.entries()).filter_map(|row| Some((row, plan.index.entry(row)?)));
     let is_late = |entry: &Entry| {
         let kind = Kind::from_number(entry.kind);
@@ -100,7 +86,7 @@ pub fn unpack(bundle: &Path, folder: &Path, tick: &mut Tick<'_>) -> Result<Unpac
         pipeline::run(
             cores().min(THREADS),
             &entries,
-            |(_, entry)| plan.cost(entry),
+            |(_, entry)| cost(entry),
             || Worker::new(&plan),
             |worker, (row, entry)| Ok((worker.entry(*row, entry)?, 0)),
             |number, one: Unpacked| {
@@ -111,8 +97,10 @@ pub fn unpack(bundle: &Path, folder: &Path, tick: &mut Tick<'_>) -> Result<Unpac
         )?;
     }
     made.put(&target)?;
-    unpacked.folder = target.path().to_owned();
-    Ok(unpacked)
+    Ok(Unpacked {
+        folder: target.path().to_owned(),
+        ..unpacked
+    })
 }
 
 #[cfg(test)]

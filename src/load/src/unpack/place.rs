@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    fs::File,
     io::Write,
     os::{fd::AsFd, unix::ffi::OsStrExt},
     path::Path,
@@ -13,12 +14,12 @@ use nix::{
     unistd::symlinkat,
 };
 use pybundle_bundle::{
-    Index, Manifest, limits, name,
+    Head, Index, Manifest, limits, name,
     reader::Decoder,
     record::{Block, Entry, Kind, Module, ModuleKind, Node},
 };
 
-use super::Unpacked;
+use super::{Unpacked, target::Target};
 use crate::{
     Error, Result,
     error::io_at,
@@ -44,34 +45,54 @@ pub(super) struct Plan<'a> {
     /// Validated.
     pub(super) index: Index<Vec<u8>>,
     /// The index's.
-    pub(super) manifest: Manifest,
+    manifest: Manifest,
     /// The index's.
-    pub(super) blocks: Blocks,
+    blocks: Blocks,
     /// The bundle.
-    pub(super) stored: Stored,
+    stored: Stored,
     /// Its path, for messages.
-    pub(super) bundle: &'a Path,
+    bundle: &'a Path,
     /// Where everything is made.
-    pub(super) folder: &'a Path,
+    folder: &'a Path,
     /// Where it will lie.
-    pub(super) place: &'a Path,
+    place: &'a Path,
     /// That place and a slash: comes before every file name in bytecode.
-    pub(super) prefix: Vec<u8>,
+    prefix: Vec<u8>,
     /// Starts every bytecode file.
-    pub(super) header: [u8; 16],
+    header: [u8; 16],
 }
 
-impl Plan<'_> {
-    /// Memory that an entry takes while it is worked on.
-    pub(super) fn cost(&self, entry: &Entry) -> u64 {
-        let content = if entry.kind == Kind::Code as u8 {
-            // Once as packed, once with its file names.
-            entry.size.saturating_mul(2)
-        } else {
-            entry.size
-        };
-        entry.stored.saturating_add(content)
+impl<'a> Plan<'a> {
+    /// For a bundle whose head was read from `file`, and a folder in which everything is made.
+    pub(super) fn new(
+        (bundle, file): (&'a Path, File),
+        head: Head,
+        target: &'a Target,
+        folder: &'a Path,
+    ) -> Self {
+        Self {
+            blocks: Blocks::of(&head.index),
+            stored: Stored::bundle(file, bundle),
+            header: interpreter::header(&head.manifest),
+            prefix: target.prefix(),
+            place: target.path(),
+            folder,
+            index: head.index,
+            manifest: head.manifest,
+            bundle,
+        }
     }
+}
+
+/// Memory that an entry takes while it is worked on.
+pub(super) fn cost(entry: &Entry) -> u64 {
+    let content = if entry.kind == Kind::Code as u8 {
+        // Once as packed, once with its file names.
+        entry.size.saturating_mul(2)
+    } else {
+        entry.size
+    };
+    entry.stored.saturating_add(content)
 }
 
 /// One thread's tools.
