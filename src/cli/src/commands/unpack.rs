@@ -64,7 +64,9 @@ impl Ends {
         let ignored = ignored();
         let ends = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
         let ends = ends.into_iter();
-        let signals = SigSet::from_iter(ends.filter(|&end| ignored >> (end as i32 - 1) & 1 == 0));
+        let signals: SigSet = ends
+            .filter(|&end| ignored >> (end as i32 - 1) & 1 == 0)
+            .collect();
         signals.thread_block()?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         let arriving = SignalFd::with_flags(&signals, flags)?;
