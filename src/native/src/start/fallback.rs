@@ -98,6 +98,7 @@ mod tests {
             mpi: Vec::new(),
             counts: Counts::default(),
             options: Options::default(),
+            installed: Vec::new(),
         }
     }
 
