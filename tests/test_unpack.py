@@ -296,6 +296,12 @@ def test_only_an_empty_folder_is_replaced(small: Environment, tmp_path: Path):
     empty.mkdir()
     here = unpack_command(small, "unpack", bundle, ".", cwd=empty).check(1)
     assert "it is the working folder" in here.stderr and list(empty.iterdir()) == []
+    if os.geteuid() == 0:
+        line = 'mount -t tmpfs none "$1" && exec "$0" unpack "$2" "$1"'
+        command = bundles.runner(small, Path()).python.with_name("pybundle")
+        result = run(["unshare", "--mount", "sh", "-c", line, command, empty, bundle])
+        if "unshare" not in result.stderr and "mount:" not in result.stderr:
+            assert "it is a mount point; name a folder in it" in result.check(1).stderr
     # By a relative path, too: what is in it is absolute.
     unpack_command(small, "unpack", bundle, "empty", cwd=tmp_path).check()
     shown = run([empty / "bin/python", "-c", "import plain; print(plain.__file__)"]).check()

@@ -47,8 +47,14 @@ impl Target {
                     // It is replaced: whoever is in it would be nowhere.
                     return Err(refuse("it is the working folder; name it from another one"));
                 }
+                let path = folder.canonicalize().map_err(failed)?;
+                let above = fs::metadata(path.parent().unwrap_or(&path)).map_err(failed)?;
+                if above.dev() != found.dev() {
+                    // Nothing takes its place: better said before the work than after it.
+                    return Err(refuse("it is a mount point; name a folder in it"));
+                }
                 Self {
-                    path: folder.canonicalize().map_err(failed)?,
+                    path,
                     mode: Some(found.mode() & 0o7777),
                 }
             }
