@@ -3,7 +3,7 @@
 //!
 //! Every installer names a distribution's metadata after it and its version, so that adding,
 //! upgrading or removing one changes a name. Names are the same wherever the same was installed;
-//! times, which would be cheaper to compare, are not.
+//! times are not.
 
 use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt as _, path::Path};
 

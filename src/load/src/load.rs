@@ -72,8 +72,8 @@ pub fn load(settings: &Settings, transport: &mut dyn Transport, tick: Tick<'_>) 
     )?;
     let plan = plan.ok_or_else(|| Error::Internal("no plan and no error".to_owned()))?;
     // Root alone has opened the bundle; who has read it asks.
-    let has_read = opened.as_ref().is_some_and(|opened| opened.head.is_some());
-    let question = has_read.then(|| Question::ask(&plan.manifest)).flatten();
+    let read = opened.as_ref().filter(|opened| opened.head.is_some());
+    let question = read.and_then(|opened| Question::ask(&plan.manifest, &opened.file));
     clock.end("plan");
 
     let seat = nodes::seat(transport, patience, shared, &plan, settings, &mut first)?;

@@ -1,16 +1,21 @@
 //! Has the environment changed since it was packed? Root asks, beside a load that reads the bundle.
 //!
-//! One folder is read for each in which distributions are installed, of the environment that was
-//! packed, where that exists. Nobody waits for the answer: one that comes later than the load, from
+//! It looks at each folder in which distributions are installed, of the environment that was packed,
+//! where that exists, and reads it only if it is newer than the bundle: what was copied since tells by
+//! its names whether it is the same. Nobody waits for the answer: one that comes later than the load, from
 //! a file system that is slow or never answers, is not heard. Where an image knew the bundle,
 //! nothing is asked: such a start reads nothing at all, and who made the image was told.
 
 use std::{
+    fs,
     io::ErrorKind,
     path::{Path, PathBuf},
     sync::mpsc::{self, Receiver},
     thread,
+    time::SystemTime,
 };
+
+use fs_err::File;
 
 use pybundle_bundle::{Manifest, installed, manifest::Installed, name};
 
@@ -19,7 +24,8 @@ pub(crate) struct Question(Receiver<PathBuf>);
 
 impl Question {
     /// Asks, on a thread of its own; `None` if there is nothing to ask.
-    pub(crate) fn ask(manifest: &Manifest) -> Option<Self> {
+    pub(crate) fn ask(manifest: &Manifest, bundle: &File) -> Option<Self> {
+        let packed = bundle.metadata().and_then(|data| data.modified()).ok()?;
         let environments: Vec<PathBuf> = manifest
             .roots
             .first()?
@@ -34,7 +40,7 @@ impl Question {
         let (answer_in, answer) = mpsc::channel();
         let thread = thread::Builder::new().name("pybundle-stale".to_owned());
         let ask = move || {
-            if let Some(environment) = changed(&environments, &folders) {
+            if let Some(environment) = changed(&environments, &folders, packed) {
                 // Nobody listens if the load is over.
                 let _ = answer_in.send(environment);
             }
@@ -59,9 +65,9 @@ pub(crate) fn line(environment: &Path) -> String {
 }
 
 /// The first of the environment's paths that exists, if other things are installed there now.
-fn changed(environments: &[PathBuf], folders: &[Installed]) -> Option<PathBuf> {
+fn changed(environments: &[PathBuf], folders: &[Installed], packed: SystemTime) -> Option<PathBuf> {
     for environment in environments {
-        match has_changed(environment, folders) {
+        match has_changed(environment, folders, packed) {
             Some(true) => return Some(environment.clone()),
             Some(false) => return None,
             None => {}
@@ -71,12 +77,17 @@ fn changed(environments: &[PathBuf], folders: &[Installed]) -> Option<PathBuf> {
 }
 
 /// `None` if there is no environment.
-fn has_changed(environment: &Path, folders: &[Installed]) -> Option<bool> {
+fn has_changed(environment: &Path, folders: &[Installed], packed: SystemTime) -> Option<bool> {
     for Installed { folder, names } in folders {
         if name::check(folder.as_bytes()).is_err() {
             continue;
         }
-        match installed::names(&environment.join(folder)) {
+        let folder = environment.join(folder);
+        let time = fs::metadata(&folder).and_then(|data| data.modified());
+        if time.as_ref().is_ok_and(|time| *time < packed) {
+            continue;
+        }
+        match time.and_then(|_| installed::names(&folder)) {
             Ok(Some(now)) if now != *names => return Some(true),
             // Of a Python of another version, there is a folder of another name.
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -91,7 +102,7 @@ fn has_changed(environment: &Path, folders: &[Installed]) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::time::Duration;
 
     use super::*;
 
@@ -112,6 +123,7 @@ mod tests {
             changed(
                 &paths.iter().map(|&path| path.clone()).collect::<Vec<_>>(),
                 folders,
+                SystemTime::UNIX_EPOCH,
             )
         };
         assert_eq!(ask(&[&gone], &folders), None);
@@ -122,6 +134,9 @@ mod tests {
         assert_eq!(ask(&[&same], &absent), None);
         fs::create_dir(same.join("bin")).unwrap();
         assert_eq!(ask(&[&same], &absent), Some(same.clone()));
+        // What is older than the bundle is as it was.
+        let later = SystemTime::now() + Duration::from_secs(3600);
+        assert_eq!(changed(std::slice::from_ref(&other), &folders, later), None);
         // A bundle can't have other folders read.
         for bad in ["../other/lib", "/", ""] {
             assert_eq!(ask(&[&same], &[folder(bad)]), None, "{bad}");

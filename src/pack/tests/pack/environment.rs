@@ -90,9 +90,12 @@ impl Environment {
         }
     }
 
-    /// Packs it.
+    /// Packs it afresh.
     pub(crate) fn pack(&self) -> (Bundle, Summary) {
-        self.pack_as(&self.request())
+        let request = self.request();
+        // Nothing is to be copied from an older one.
+        let _ = fs::remove_file(Request::default_output(&request.environment));
+        self.pack_as(&request)
     }
 
     /// Packs it with options.
