@@ -242,6 +242,19 @@ def test_it_needs_neither_environment_nor_base(unpacked: Unpacked):
 NUMPY = "import numpy, sys; print(numpy.linalg.inv(numpy.eye(2) * 2).sum(), numpy.__file__)"
 
 
+def test_it_can_be_packed_again(unpacked: Unpacked, tmp_path: Path):
+    bundle, folder = tmp_path / "again.pybundle", tmp_path / "again"
+    unpack_command(unpacked.environment, "pack", unpacked.folder, "-o", bundle).check()
+    again = Unpacked(unpacked.environment, bundle, folder, "")
+    unpack_command(unpacked.environment, "unpack", bundle, folder).check()
+    # What it was packed with is part of it now.
+    assert [root["folder"] for root in again.manifest()["roots"]][:1] == [""]
+    assert str(unpacked.environment.base.prefix) not in json.dumps(again.manifest()["roots"])
+    places = "import sys, json; print(sys.base_prefix, json.__file__)"
+    for place in again.run("-c", f"{IMPORTS}; {places}").check().stdout.split():
+        assert place.startswith(f"{folder}/{ROOTS}/"), place
+
+
 def test_numpy_works(python: Python, environment, tmp_path: Path):
     unpacked = unpack(environment("core", python), tmp_path / "unpacked")
     shown = unpacked.run("-v", "-c", NUMPY).check()

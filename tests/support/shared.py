@@ -10,6 +10,7 @@ from pathlib import Path
 from . import bundles, slow
 from .environments import W2, Environment
 from .mpis import Mpi
+from .process import run
 from .slow import Slow
 
 PROGRAM = f"{W2}\nimport helper\n"
@@ -98,4 +99,7 @@ def site(environment: Environment, folder: Path, mpi: Mpi) -> Site:
     runner = bundles.packed_runner(environment, made.node_dir)
     shutil.copyfile(runner.bundle, made.bundle)
     bundles.carried(runner, made.own)
+    # What a program's first run leaves in the user's cache (matplotlib's list of fonts) is no
+    # business of the ones that are measured.
+    run([environment.python, made.program], env=made.variables, timeout=120).check()
     return made

@@ -22,7 +22,7 @@ from support.environments import environment
 from support.pythons import main_python
 
 PARTS = (
-    *("pack", "start", "instructions", "interpreter", "count", "requests"),
+    *("pack", "start", "lookups", "instructions", "interpreter", "count", "requests"),
     *("memory", "waiting", "large", "transfer"),
 )
 
@@ -43,6 +43,8 @@ def main() -> int:
             packing.packing(environment("w3", main_python()))
         if "start" in parts:
             times.starting(*packed("w3", folder), nodes, options.pairs)
+        if "lookups" in parts:
+            times.looking_up(*packed("w3", folder), nodes)
         if "instructions" in parts:
             counts.executing(*packed("w3", folder), nodes)
         if "interpreter" in parts:

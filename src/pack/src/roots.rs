@@ -79,10 +79,20 @@ impl Roots {
         join(base, inside.as_os_str().as_bytes())
     }
 
-    /// A folder that nothing has yet: roots below the base's folder leave numbers out.
+    /// A folder that nothing has yet: roots below the base's folder leave numbers out, and an
+    /// environment that was unpacked has those in it that it was packed with.
     fn next_folder(&self) -> Vec<u8> {
-        let number = self.list.len() + usize::from(self.base.is_some());
-        format!("{}/{number}", limits::ROOTS_FOLDER).into_bytes()
+        let first = self.list.len() + usize::from(self.base.is_some());
+        let folder = |number| format!("{}/{number}", limits::ROOTS_FOLDER);
+        let environment = &self.list[0].real;
+        let free = (first..).map(folder).find(|folder| {
+            let is_used = self
+                .list
+                .iter()
+                .any(|root| root.folder == folder.as_bytes());
+            !is_used && environment.join(folder).symlink_metadata().is_err()
+        });
+        free.unwrap_or_default().into_bytes()
     }
 
     /// Where a path of this machine, symlinks resolved, lies in the bundle; innermost root first.

@@ -157,7 +157,9 @@ impl<'a> Scanner<'a> {
             let path = join(&open.path, last.as_bytes());
             self.item(open, item.path(), path)?;
         }
-        if before == (self.found.len(), self.open.len()) && !open.path.is_empty() {
+        // The format has a folder of that name in each bundle.
+        let is_ours = is_below(limits::RESERVED_FOLDER.as_bytes(), &open.path);
+        if before == (self.found.len(), self.open.len()) && !is_ours {
             self.found.push(Found {
                 path: open.path.clone(),
                 source: open.real.clone(),
@@ -302,7 +304,9 @@ fn gone(path: &Path, error: io::Error) -> Error {
 }
 
 fn allowed(path: &[u8]) -> Result<(), String> {
+    // An environment that was unpacked has the roots that it was packed with in it.
     if is_below(path, limits::RESERVED_FOLDER.as_bytes())
+        && path != limits::RESERVED_FOLDER.as_bytes()
         && !is_below(path, limits::ROOTS_FOLDER.as_bytes())
     {
         return Err("reserved for pybundle".to_owned());

@@ -46,7 +46,7 @@ def packing(w3: Environment) -> None:
         _row("  again, a package added", pack, bundle, env)
         shutil.rmtree(folder / "cache")
         _row("  again, times unknown", pack, bundle, env)
-        for level in (1, 3, 6, 9, 12, 15, 19):
+        for level in (1, 3, 6, 9, 12, 15):
             other = folder / f"{level}.pybundle"
             words = [w3.pybundle, "pack", subject.folder, "-o", other, "--level", level]
             _row(f"pybundle pack --level {level}", words, other, env)

@@ -58,6 +58,53 @@ def starting(w3: Environment, bundle: Path, nodes: Path, pairs: int) -> None:
     print("  first start at most 1.0, W1 plain and 0.15 s")
 
 
+# Imports, then asks the finder again for every module that they brought, and for as many that there
+# are not: what the look-ups alone take of the imports.
+LOOK_UPS = """
+import gc, sys, time
+from importlib.machinery import PathFinder
+gc.disable()
+before = set(sys.modules)
+began = time.perf_counter()
+exec(sys.argv[1])
+imported = time.perf_counter() - began
+mine = [finder for finder in sys.meta_path if type(finder).__module__ == "pybundle._native"]
+finder = (mine or [PathFinder])[0]
+names = []
+for name in set(sys.modules) - before:
+    parent, _, last = name.rpartition(".")
+    path = sys.modules[parent].__path__ if parent in sys.modules else None
+    if getattr(sys.modules[name], "__file__", None) and (path or not parent):
+        names.append((name, path, f"{parent}.{last}_absent".lstrip(".")))
+def seconds(column):
+    best = 1e9
+    for _ in range(5):
+        began = time.perf_counter()
+        for row in names:
+            finder.find_spec(row[column], row[1])
+        best = min(best, time.perf_counter() - began)
+    return best
+print(len(names), imported, seconds(0), seconds(2))
+"""
+
+
+def looking_up(w3: Environment, bundle: Path, nodes: Path) -> None:
+    """Row 14: the finder alone, beside a search through ``sys.path``."""
+    env = usual(PYBUNDLE_NODE_DIR=str(nodes))
+    ours = [w3.python, "-m", "pybundle", "run", "--bundle", bundle]
+    print("\nlook-ups of one process, ms       modules  imports  found  absent  of the imports")
+    for name, code in WORKLOADS.items():
+        run([*ours, "--keep", "-c", code], env=env, timeout=120).check()
+        for way, words in (("plain", [w3.python]), ("ours", ours)):
+            result = run([*words, "-c", LOOK_UPS, code], env=env, timeout=120).check()
+            modules, imports, found, absent = map(float, result.stdout.split())
+            columns = f"{modules:7.0f} {imports * 1e3:8.0f} {found * 1e3:6.2f} {absent * 1e3:7.2f}"
+            share = (found + absent) / imports
+            print(f"  {f'{name}, {way}':30}{columns} {share:14.1%}")
+    run([w3.pybundle, "clean"], env=env).check()
+    print("  budget: under 1 % of the imports, as many absent names as modules included")
+
+
 def interpreting(w2: Environment, bundle: Path, nodes: Path, pairs: int) -> None:
     """Whole-process time of an empty program: the environment's Python, and the bundle's."""
     env = usual(PYBUNDLE_NODE_DIR=str(nodes))
