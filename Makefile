@@ -42,6 +42,7 @@ build: $(TOOLS)
 lint: $(TOOLS)
 	cargo fmt --check
 	cargo clippy --quiet --all-targets -- -D warnings
+	cargo clippy --quiet -p readbench --all-targets -- -D warnings
 	$(BIN)/python tests/tools/with_mpi.py mpich cargo clippy --quiet -p pybundle-mpi --all-targets -- -D warnings
 	$(BIN)/ruff check --quiet
 	$(BIN)/ruff format --check --quiet

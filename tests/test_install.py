@@ -128,6 +128,7 @@ def test_libclang_is_asked_for_only_where_an_mpicc_is(run, tmp_path):
         assert ("'libclang'" in result.stdout) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_mpi_add_builds_a_plugin_that_reinstalling_keeps(run, runner, tmp_path):
     mpicc = str(mpis.find("mpich").mpicc)

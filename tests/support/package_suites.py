@@ -102,7 +102,6 @@ SUITES = (
 # Those of the environment ``tested``, in less than a minute together.
 SMALL = (
     Suite("numpy", ("numpy.tests.test_ctypeslib", "numpy.tests.test_reloading")),
-    Suite("numpy", ("numpy.lib.tests.test_format",)),
     Suite("networkx", ("networkx.readwrite.tests", "networkx.utils.tests")),
     Suite("jinja2", files=("tests",)),
 )

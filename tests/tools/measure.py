@@ -22,7 +22,7 @@ from support.environments import environment
 from support.pythons import main_python
 
 PARTS = (
-    *("pack", "start", "lookups", "instructions", "interpreter", "count", "requests"),
+    *("pack", "start", "lookups", "reading", "instructions", "interpreter", "count", "requests"),
     *("memory", "waiting", "large", "transfer"),
 )
 
@@ -45,6 +45,8 @@ def main() -> int:
             times.starting(*packed("w3", folder), nodes, options.pairs)
         if "lookups" in parts:
             times.looking_up(*packed("w3", folder), nodes)
+        if "reading" in parts:
+            counts.reading(packed("w2", folder)[1])
         if "instructions" in parts:
             counts.executing(*packed("w3", folder), nodes)
         if "interpreter" in parts:

@@ -82,17 +82,18 @@ impl Roots {
     /// A folder that nothing has yet: roots below the base's folder leave numbers out, and an
     /// environment that was unpacked has those in it that it was packed with.
     fn next_folder(&self) -> Vec<u8> {
-        let first = self.list.len() + usize::from(self.base.is_some());
-        let folder = |number| format!("{}/{number}", limits::ROOTS_FOLDER);
         let environment = &self.list[0].real;
-        let free = (first..).map(folder).find(|folder| {
-            let is_used = self
-                .list
-                .iter()
-                .any(|root| root.folder == folder.as_bytes());
-            !is_used && environment.join(folder).symlink_metadata().is_err()
-        });
-        free.unwrap_or_default().into_bytes()
+        let mut number = self.list.len() + usize::from(self.base.is_some());
+        loop {
+            let folder = format!("{}/{number}", limits::ROOTS_FOLDER);
+            let mut others = self.list.iter();
+            if !others.any(|root| root.folder == folder.as_bytes())
+                && environment.join(&folder).symlink_metadata().is_err()
+            {
+                return folder.into_bytes();
+            }
+            number += 1;
+        }
     }
 
     /// Where a path of this machine, symlinks resolved, lies in the bundle; innermost root first.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from support import counter, mpis, shared, slow
 from support.environments import W2, WORKLOADS, Environment
+from support.paths import ROOT
 from support.process import run
 
 from .subjects import usual
@@ -40,6 +43,13 @@ def instructions(words: Sequence[object], env: dict[str, str]) -> float:
     result = run([*tool, *words], env=env, timeout=1800).check()
     (count,) = re.findall(r"Collected : (\d+)", result.stderr)
     return int(count) / 1e6
+
+
+def reading(bundle: Path) -> None:
+    """Criterion's figures of what reads a bundle: index, hashes, decoding."""
+    print("\nreading a bundle, as criterion finds it", flush=True)
+    words = ["cargo", "bench", "--quiet", "-p", "readbench"]
+    subprocess.run(words, cwd=ROOT, env={**os.environ, "BUNDLE": str(bundle)}, check=True)
 
 
 def counting(w2: Environment, bundle: Path, nodes: Path, ranks: int) -> None:

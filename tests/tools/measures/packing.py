@@ -16,7 +16,6 @@ from support.process import run
 from .subjects import MB, usual
 from .times import timed
 
-# What archives hold too, as they don't know it from the rest.
 PYCACHE = "__pycache__"
 
 
@@ -33,7 +32,7 @@ def packing(w3: Environment) -> None:
         print(f"\npacking {size / MB:.0f} MB in {len(sources):,} files       wall s  CPU s      MB")
         env = usual(XDG_CACHE_HOME=str(folder / "cache"))
         bundle = folder / "env.pybundle"
-        pack = [w3.pybundle, "pack", subject.folder, "-o", bundle]
+        pack = [w3.pybundle, "pack", subject.folder, "--json", "-o", bundle]
         _row("pybundle pack, valid bytecode", pack, bundle, env)
         _row("  again, nothing changed", pack, bundle, env)
         module = subject.packages / "scipy" / "stats" / "_stats_py.py"
@@ -48,20 +47,24 @@ def packing(w3: Environment) -> None:
         _row("  again, times unknown", pack, bundle, env)
         for level in (1, 3, 6, 9, 12, 15):
             other = folder / f"{level}.pybundle"
-            words = [w3.pybundle, "pack", subject.folder, "-o", other, "--level", level]
+            words = [*pack[:-1], other, "--level", level]
             _row(f"pybundle pack --level {level}", words, other, env)
             other.unlink()
+        other = folder / "alone.pybundle"
+        words = [*pack[:-1], other, "--no-stdlib"]
+        _row("pybundle pack --no-stdlib", words, other, env)
+        _others(subject, folder, env)
         for path in subject.folder.rglob(PYCACHE):
             shutil.rmtree(path)
         bundle.unlink()
         _row("pybundle pack, no bytecode", pack, bundle, env)
-        _others(subject, folder, env)
+        print("  archives hold the environment as it lies, with bytecode, without standard library")
         print("  budgets for 483 MB: 10 s with bytecode, 18 s without, 1 s after one changed file;")
         print("  no larger than the squashfs image")
 
 
 def _others(subject: Environment, folder: Path, env: dict[str, str]) -> None:
-    """Archives of the same environment without bytecode."""
+    """Archives of the same environment."""
     top = subject.folder
     ways: dict[str, tuple[str, list[object]]] = {
         "tar | zstd -T0": ("tar.zst", ["tar", "-I", "zstd -T0", "-C", top.parent, "-cf"]),

@@ -73,7 +73,7 @@ finder = (mine or [PathFinder])[0]
 names = []
 for name in set(sys.modules) - before:
     parent, _, last = name.rpartition(".")
-    path = sys.modules[parent].__path__ if parent in sys.modules else None
+    path = getattr(sys.modules.get(parent), "__path__", None)
     if getattr(sys.modules[name], "__file__", None) and (path or not parent):
         names.append((name, path, f"{parent}.{last}_absent".lstrip(".")))
 def seconds(column):
