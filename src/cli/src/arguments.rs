@@ -63,7 +63,8 @@ pub(crate) struct Pack {
     /// outside ENV: each rank then reads them from the file system
     #[arg(long)]
     pub(crate) no_stdlib: bool,
-    /// Compare every file with the bundle that is replaced, whatever sizes and times say
+    /// Compare every file with the bundle that is replaced, whatever sizes and times say (to start
+    /// afresh, remove it)
     #[arg(long)]
     pub(crate) check: bool,
     /// Worker threads and interpreters [default: the cores this process may use]

@@ -100,7 +100,8 @@ impl<'a> Reader<'a> {
             && let first = self.own.library_folder(&found.path)
             && !relocate(&mut bytes, file, prefix, first.as_deref())
         {
-            self.set_stuck(position);
+            let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+            stuck.insert(position);
         }
         Ok(bytes)
     }
@@ -113,12 +114,6 @@ impl<'a> Reader<'a> {
     /// Is it one of the files that may name the prefix they were built for?
     pub(crate) fn is_relocated(&self, position: usize) -> bool {
         self.relocated.contains(&position)
-    }
-
-    /// It goes on naming that prefix.
-    pub(crate) fn set_stuck(&self, position: usize) {
-        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-        stuck.insert(position);
     }
 
     /// Positions of the files that go on naming it, as far as they were read.

@@ -12,7 +12,7 @@ use std::{
 
 use fs_err as fs;
 use pybundle_bundle::{
-    Head, Index, name, pipeline,
+    Head, Index, limits, name, pipeline,
     record::{Entry, Kind},
 };
 use serde::Serialize;
@@ -306,11 +306,12 @@ impl<'a> Now<'a> {
 }
 
 /// The group of a path, but for metadata the distribution that it is of: all metadata is one group,
-/// whose changes would say nothing.
+/// whose changes would say nothing. Tests belong to what they test.
 fn owner(group: &str, path: &[u8], sys_path: &[Vec<u8>]) -> String {
     let of = (group == METADATA).then(|| distribution(path, sys_path));
+    let tested = group.strip_suffix(limits::TESTS_GROUP).unwrap_or(group);
     of.flatten()
-        .map_or_else(|| group.to_owned(), |(name, _)| name)
+        .map_or_else(|| tested.to_owned(), |(name, _)| name)
 }
 
 /// What the metadata among these paths says of versions.

@@ -139,7 +139,10 @@ impl Walked {
 
 /// What is installed in each folder of the environment itself that is for that. A folder whose path
 /// is no text is left out.
-fn installed(site: &Site, roots: &Roots) -> Result<Vec<Installed>> {
+///
+/// # Errors
+/// [`crate::Error::Io`] for a folder that can't be read.
+pub(crate) fn installed(site: &Site, roots: &Roots) -> Result<Vec<Installed>> {
     let mut all = Vec::new();
     let own = |folder: &&Vec<u8>| !is_below(folder, limits::ROOTS_FOLDER.as_bytes());
     for folder in site.install.iter().filter(own) {

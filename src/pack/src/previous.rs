@@ -47,8 +47,6 @@ pub(crate) struct Previous {
     stamps: Option<Stamps>,
     /// Its code is for the same Python.
     same_python: bool,
-    /// Python's own files were packed from the same prefix.
-    same_prefix: bool,
     entries: AtomicU64,
     bytes: AtomicU64,
 }
@@ -75,7 +73,6 @@ impl Previous {
             index,
             stamps,
             same_python: same(|python| &python.version_text) && same(|python| &python.magic),
-            same_prefix: same(|python| &python.prefix) && same(|python| &python.base_prefix),
             entries: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         })
@@ -95,7 +92,7 @@ impl Previous {
     }
 
     /// The old stored form of a file, if it is still right; else its content where that had to be
-    /// read. `relocated` files depend on the prefix too.
+    /// read. `relocated` files depend on more than their own content: they are always read.
     ///
     /// # Errors
     /// `read`'s.
@@ -109,18 +106,12 @@ impl Previous {
         let Some(entry) = self.entry(found) else {
             return Ok(Either::Neither);
         };
-        if self.is_settled(found, relocated) {
+        if !relocated && self.is_settled(found) {
             return Ok(self.stored(&entry).map_or(Either::Neither, Either::Stored));
         }
         let content = read()?;
         let stored = self.equals(&entry, &content, decoder);
         Ok(stored.map_or(Either::Content(content), Either::Stored))
-    }
-
-    /// Did a file that is as it was go on naming the prefix it was built for?
-    pub(crate) fn is_stuck(&self, found: &Found) -> bool {
-        let stamps = self.stamps.as_ref();
-        self.is_settled(found, true) && stamps.is_some_and(|stamps| stamps.is_stuck(found))
     }
 
     /// The code of a module whose source has not changed, and where its file name stands. `open` is
@@ -189,7 +180,9 @@ impl Previous {
         let folder = self.index.find_folder(&module.folder)?;
         let (row, old) = self.index.find_module(folder, &module.name)?;
         let (file, _) = self.row(&tree.get(module.file)?.path)?;
+        // What a link led to then isn't known.
         let same = self.same_python
+            && module.content == module.file
             && old.kind == module.kind as u8
             && (old.package != limits::NONE) == module.package
             && old.file == file
@@ -202,11 +195,20 @@ impl Previous {
         let mut found = Vec::new();
         let mut rest = rows;
         let mut numbers = wanted.iter();
+        let mut before = None;
         while let Some((first, _)) = rest.first() {
             let block = self
                 .block(*first)
                 .filter(|block| block.first_module == *first)?;
             let (inside, after) = rest.split_at_checked(block.modules as usize)?;
+            let entry = self.index.entry(block.entry)?;
+            // Where these modules are in one segment, a block ends only when the next one's code
+            // would make it too large.
+            let next = u64::from(inside.first()?.1.code_len);
+            if before.is_some_and(|size: u64| size + next <= limits::BLOCK_BYTES) {
+                return None;
+            }
+            before = Some(entry.size);
             let in_order = (*first..).zip(inside).all(|(row, (old, _))| row == *old);
             if !in_order {
                 return None;
@@ -218,10 +220,13 @@ impl Previous {
                 filename_at: filename_at(old),
             });
             let coded = coded.collect();
-            found.push((coded, self.stored(&self.index.entry(block.entry)?)?));
+            found.push((coded, entry, self.read(&entry)?));
             rest = after;
         }
-        Some(found)
+        let taken = found
+            .into_iter()
+            .map(|(coded, entry, stored)| (coded, self.take(&entry, stored)));
+        Some(taken.collect())
     }
 
     /// The block that holds the code of a row: blocks are in the order of their modules.
@@ -255,7 +260,7 @@ impl Previous {
         let Some(entry) = self.entry(found) else {
             return Ok(false);
         };
-        if self.is_settled(found, false) {
+        if self.is_settled(found) {
             return Ok(true);
         }
         let content = content::read(found)?;
@@ -263,9 +268,9 @@ impl Previous {
     }
 
     /// Does the stamp say that nothing has changed?
-    fn is_settled(&self, found: &Found, relocated: bool) -> bool {
+    fn is_settled(&self, found: &Found) -> bool {
         let stamps = self.stamps.as_ref();
-        (self.same_prefix || !relocated) && stamps.is_some_and(|stamps| stamps.is_same(found))
+        stamps.is_some_and(|stamps| stamps.is_same(found))
     }
 
     fn row(&self, path: &[u8]) -> Option<(u32, Entry)> {

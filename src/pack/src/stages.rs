@@ -14,7 +14,7 @@ use crate::{
     draft::Parts,
     environment::{self, Environment},
     exclude::Exclude,
-    gather::{Gathered, Walked},
+    gather::{Gathered, Walked, installed},
     groups::Groups,
     modules::{self, Module},
     previous::Previous,
@@ -57,7 +57,7 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
         roots,
         site,
         own,
-        installed,
+        installed: installed_then,
         tree,
         mut skipped,
         shared,
@@ -124,7 +124,7 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
             exclude: request.exclude.clone(),
             stdlib: request.stdlib,
         },
-        installed,
+        installed: installed_then,
     };
     let reader = Reader::new(&tree, &own, &groups, &needs);
     let content = write::Content {
@@ -140,8 +140,12 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
     let stuck = reader.stuck().into_iter();
     let stuck = stuck.filter_map(|position| tree.get(position));
     let stuck: Vec<String> = stuck.map(|found| name::escape(&found.path)).collect();
-    let stamps = Stamps::new(&tree, shared.seen(), stuck.iter().cloned(), began);
+    let stamps = Stamps::new(&tree, shared.seen(), began);
 
+    // What is installed meanwhile may be in it by half, and no later look at times would tell.
+    let moved = installed(&site, &roots).is_ok_and(|now| now != manifest.installed);
+    let moved =
+        moved.then(|| "the environment changed while it was packed: pack it again".to_owned());
     // The next packing does without, and takes longer.
     let unkept = request.cache.as_ref().and_then(|cache| {
         let saved = stamps.save(cache, target.path(), &written.identity);
@@ -180,6 +184,7 @@ pub fn pack(request: &Request, progress: &dyn Progress) -> Result<Summary> {
             .chain(hooks(&site))
             .chain(stuck)
             .chain(unkept)
+            .chain(moved)
             .collect(),
         seconds: clock.finish(),
     })

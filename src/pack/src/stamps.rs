@@ -5,7 +5,7 @@
 //! them the next packing compares contents.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     io::{self, Write as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -41,8 +41,6 @@ pub(crate) struct Stamps {
     identity: String,
     /// By path in the bundle, escaped.
     files: HashMap<String, Seen>,
-    /// Files that go on naming the prefix they were built for.
-    stuck: BTreeSet<String>,
 }
 
 /// One file as it was.
@@ -64,12 +62,7 @@ impl Stamps {
     }
 
     /// What a packing that began at `began` has seen. Leaves out what changed too shortly before.
-    pub(crate) fn new(
-        tree: &Tree,
-        read: &HashMap<Vec<u8>, Read>,
-        stuck: impl Iterator<Item = String>,
-        began: SystemTime,
-    ) -> Self {
+    pub(crate) fn new(tree: &Tree, read: &HashMap<Vec<u8>, Read>, began: SystemTime) -> Self {
         let settled = began.checked_sub(SETTLED).unwrap_or(UNIX_EPOCH);
         let settled = settled.duration_since(UNIX_EPOCH).unwrap_or_default();
         let settled = (
@@ -87,7 +80,6 @@ impl Stamps {
             version: VERSION,
             identity: String::new(),
             files: files.collect(),
-            stuck: stuck.collect(),
         }
     }
 
@@ -124,11 +116,6 @@ impl Stamps {
     /// What an unchanged file says of itself as a library.
     pub(crate) fn elf(&self, found: &Found) -> Option<&Read> {
         self.seen(found)?.elf.as_ref()
-    }
-
-    /// Did it go on naming the prefix that it was built for?
-    pub(crate) fn is_stuck(&self, found: &Found) -> bool {
-        !self.stuck.is_empty() && self.stuck.contains(&name::escape(&found.path))
     }
 
     fn seen(&self, found: &Found) -> Option<&Seen> {

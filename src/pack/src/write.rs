@@ -40,9 +40,6 @@ impl Content<'_> {
         let kept = match (self.previous, reader.found(position)) {
             (Some(previous), Some(found)) => {
                 let relocated = reader.is_relocated(position);
-                if relocated && previous.is_stuck(found) {
-                    reader.set_stuck(position);
-                }
                 let read = || reader.read(position);
                 previous.file(found, relocated, &mut codec.decoder, read)?
             }

@@ -128,12 +128,14 @@ impl Private {
     /// # Errors
     /// [`Error::Io`] if something has come there meanwhile.
     pub(super) fn put(&self, target: &Target) -> Result<()> {
-        if let Some(mode) = target.mode {
-            let set = fs::set_permissions(&self.folder, Permissions::from_mode(mode));
-            set.map_err(|error| io_at("cannot set the mode of", &self.folder, error))?;
-        }
         let renamed = fs::rename(&self.folder, &target.path);
-        renamed.map_err(|error| io_at("cannot make", &target.path, error))
+        renamed.map_err(|error| io_at("cannot make", &target.path, error))?;
+        // Not before: who may not write in a folder may not move it.
+        if let Some(mode) = target.mode {
+            let set = fs::set_permissions(&target.path, Permissions::from_mode(mode));
+            set.map_err(|error| io_at("cannot set the mode of", &target.path, error))?;
+        }
+        Ok(())
     }
 }
 

@@ -55,7 +55,6 @@ fn files_folders_and_bytecode() {
     assert_eq!(
         paths(&tree),
         [
-            "META-INF",
             "big",
             "sp/a.py",
             "sp/bc.pyc",
@@ -70,7 +69,7 @@ fn files_folders_and_bytecode() {
     assert_eq!(
         reasons,
         [
-            ("META-INF/pybundle", Reason::Name),
+            ("META-INF/pybundle/x", Reason::Name),
             ("big/no", Reason::Excluded),
             ("sock", Reason::Special),
         ]

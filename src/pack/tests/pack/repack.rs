@@ -44,7 +44,9 @@ impl Case {
             .collect();
         environment.write(&files);
         environment.write(&[("bad.py", "x = = 1\n"), ("empty.py", "")]);
+        environment.write(&[("one.py", "x = 1\n"), ("two.py", "x = 2\n")]);
         environment.link("p0/link.txt", "d1.txt");
+        environment.link("q/linked.py", "../p0/m3.py");
         // Only what has settled is known by its stamp.
         thread::sleep(Duration::from_millis(2100));
         let request = Request {
@@ -97,7 +99,7 @@ fn what_has_not_changed_is_copied() {
         let data = fs::metadata(&text).unwrap();
         (data.len(), data.modified().unwrap())
     };
-    let changes: [Change<'_>; 8] = [
+    let changes: [Change<'_>; 10] = [
         ("nothing", &|| (), 0),
         (
             "a source",
@@ -143,6 +145,26 @@ fn what_has_not_changed_is_copied() {
             0,
         ),
         (
+            "a link to a source",
+            &|| {
+                fs::remove_file(case.path("q/linked.py")).unwrap();
+                symlink("../p0/m6.py", case.path("q/linked.py")).unwrap();
+            },
+            0,
+        ),
+        // Their code, in a block each, belongs into one.
+        (
+            "a distribution that owns two modules",
+            &|| {
+                let files = [
+                    ("both-1.dist-info/METADATA", "Name: both\nVersion: 1\n"),
+                    ("both-1.dist-info/RECORD", "one.py,,\ntwo.py,,\n"),
+                ];
+                case.environment.write(&files);
+            },
+            0,
+        ),
+        (
             "a file that was a module",
             &|| {
                 fs::remove_file(&text).unwrap();
@@ -158,12 +180,13 @@ fn what_has_not_changed_is_copied() {
             ..case.request.clone()
         };
         let before = fs::read(case.output()).unwrap();
-        for request in [&by_contents, &case.request] {
+        // The record is of the bundle that is there when the first begins.
+        for request in [&case.request, &by_contents] {
             // Both find the bundle of before.
             fs::write(case.output(), &before).unwrap();
             let summary = case.again(request);
-            // The source that does not compile was tried again.
-            assert_eq!(summary.code.compiled, compiled, "{what}");
+            // The source that does not compile was tried again, and what a link leads to.
+            assert_eq!(summary.code.compiled, compiled + 1, "{what}");
             assert!(summary.code.kept >= MODULES as u64 - 3, "{what}");
             assert!(summary.kept.entries > 300, "{what}: {:?}", summary.kept);
         }
