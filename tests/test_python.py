@@ -151,7 +151,8 @@ def test_the_standard_library_comes_from_the_bundle(each, tmp_path):
         if any(Path(path).is_relative_to(place) for place in below)
     }
     assert looked_at == {str(small.packages)}
-    assert sum(sum(phase.below) for phase in process.phases) == 1
+    # Its names are read too where it is newer than the bundle.
+    assert 1 <= sum(sum(phase.below) for phase in process.phases) <= 4
     assert not any(process.phase("program").below)
 
 
