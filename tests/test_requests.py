@@ -37,7 +37,8 @@ def test_a_job_asks_for_at_most_twenty_things(site, ranks):
     # And one folder's time, to see whether the environment has changed, and its names where it is
     # newer than the bundle (Python's first own bytecode in it makes it so): nothing else of it.
     listed = asked.requests(site.environment.folder)
-    assert asked.requests(site.project) + listed == asked.requests(*site.shared)
+    others = asked.names(site.environment.base.prefix)
+    assert asked.requests(site.project) + listed == asked.requests(*site.shared), others
     packages = site.environment.packages.relative_to(site.environment.folder)
     names = {line.split("/", 1)[1] for line in asked.names(site.environment.folder)}
     assert names <= {str(path) for path in (packages, *packages.parents)}, names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,7 +82,14 @@ class Site:
     @property
     def variables(self) -> dict[str, str]:
         """The job's environment."""
-        return self.mpi.environment(PYBUNDLE_NODE_DIR=str(self.node_dir), PYBUNDLE_TIMEOUT="30")
+        # Programs that are searched for by name are none of the job's files.
+        paths = [Path(path) for path in os.environ["PATH"].split(":")]
+        below = [path for path in paths if any(map(path.is_relative_to, self.shared))]
+        return self.mpi.environment(
+            PATH=":".join(str(path) for path in paths if path not in below),
+            PYBUNDLE_NODE_DIR=str(self.node_dir),
+            PYBUNDLE_TIMEOUT="30",
+        )
 
     def stage(self) -> None:
         """Stage the bundle on the node."""
