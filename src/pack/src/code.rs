@@ -21,7 +21,7 @@ use crate::{
     content::{self, Codec},
     marshal::{PythonVersion, canonical},
     modules::Module,
-    previous::Previous,
+    previous::{Open, Previous},
     scan::{Found, Tree, What},
 };
 
@@ -190,18 +190,8 @@ impl Maker<'_> {
 
     fn segment(&self, pool: &Pool, codec: &mut Codec, segment: &Segment) -> Result<MadeSegment> {
         let mut made = MadeSegment::default();
-        if let Some(previous) = self.previous
-            && let (tree, decoder) = (self.tree, &mut codec.decoder)
-            && let Some(blocks) = previous.blocks(tree, self.modules, &segment.modules, decoder)?
-        {
-            let coded = blocks.iter().flat_map(|(modules, _)| modules);
-            made.counts.bytes = coded.map(|coded| u64::from(coded.len)).sum();
-            made.counts.kept = segment.modules.len() as u64;
-            made.blocks = blocks;
-            return Ok(made);
-        }
         let (mut modules, mut bytes) = (Vec::new(), Vec::new());
-        let mut open = None;
+        let mut open = Open::default();
         for &number in &segment.modules {
             let module = &self.modules[number];
             let (code, filename_at) = match self.module(pool, module, codec, &mut open)? {
@@ -230,7 +220,8 @@ impl Maker<'_> {
                 }
             };
             if (bytes.len() + code.len()) as u64 > limits::BLOCK_BYTES {
-                made.close(codec, &mut modules, &mut bytes)?;
+                made.blocks
+                    .extend(self.block(codec, &mut open, &mut modules, &mut bytes)?);
             }
             made.counts.bytes += code.len() as u64;
             modules.push(Coded {
@@ -240,17 +231,37 @@ impl Maker<'_> {
             });
             bytes.extend(code);
         }
-        made.close(codec, &mut modules, &mut bytes)?;
+        made.blocks
+            .extend(self.block(codec, &mut open, &mut modules, &mut bytes)?);
         Ok(made)
     }
 
-    /// `open` is what [`Previous::code`] keeps from one module to the next.
+    /// Ends a block, if there is anything in it.
+    fn block(
+        &self,
+        codec: &mut Codec,
+        open: &mut Open,
+        modules: &mut Vec<Coded>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Option<Stored>> {
+        let (modules, bytes) = (std::mem::take(modules), std::mem::take(bytes));
+        let Some(first) = modules.first() else {
+            return Ok(None);
+        };
+        let first = &self.modules[first.module];
+        let old = self.previous.and_then(|previous| {
+            previous.block_of(self.tree, first, &bytes, &mut codec.decoder, open)
+        });
+        let packed = old.map_or_else(|| codec.compress(bytes), Ok)?;
+        Ok(Some((modules, packed)))
+    }
+
     fn module(
         &self,
         pool: &Pool,
         module: &Module,
         codec: &mut Codec,
-        open: &mut Option<(u32, Vec<u8>)>,
+        open: &mut Open,
     ) -> Result<Made> {
         let (Some(file), Some(held)) = (self.tree.get(module.file), self.tree.get(module.content))
         else {
@@ -344,22 +355,6 @@ struct MadeSegment {
     blocks: Vec<Stored>,
     counts: CodeCounts,
     skipped: Vec<Skipped>,
-}
-
-impl MadeSegment {
-    /// Ends a block, if there is anything in it.
-    fn close(
-        &mut self,
-        codec: &mut Codec,
-        modules: &mut Vec<Coded>,
-        bytes: &mut Vec<u8>,
-    ) -> Result<()> {
-        if !modules.is_empty() {
-            let packed = codec.compress(std::mem::take(bytes))?;
-            self.blocks.push((std::mem::take(modules), packed));
-        }
-        Ok(())
-    }
 }
 
 impl CodeCounts {

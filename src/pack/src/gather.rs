@@ -104,15 +104,8 @@ impl Walked {
         jobs: usize,
         progress: &dyn Progress,
     ) -> Result<Gathered> {
-        let Self {
-            environment,
-            mut roots,
-            site,
-            own,
-            installed,
-            tree,
-            skipped,
-        } = self;
+        let (mut roots, site, own) = (self.roots, self.site, self.own);
+        let (environment, tree) = (self.environment, self.tree);
         let class = Groups::classes(&tree, &site);
         let shared =
             libraries::resolve(&tree, &class, &environment.python, previous, jobs, progress)?;
@@ -127,9 +120,9 @@ impl Walked {
             roots,
             site,
             own,
-            installed,
+            installed: self.installed,
             tree,
-            skipped,
+            skipped: self.skipped,
             shared,
             needs,
             groups,

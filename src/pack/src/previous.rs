@@ -1,7 +1,7 @@
 //! The bundle that a packing replaces, and what of it is still true.
 //!
-//! Equal content gives equal stored bytes: an entry depends on its content and the level, a code
-//! block on its modules' sources and the Python. So what has not changed is copied from the old
+//! Equal content gives equal stored bytes: an entry depends on its content and the level, a module's
+//! code on its source and the Python. So what has not changed is copied from the old
 //! bundle, and the new one is the same as if it had been packed afresh. A file is unchanged if its
 //! [stamp](Stamps) is, or else if its content is what the old entry decodes to.
 
@@ -22,9 +22,7 @@ use pybundle_bundle::{
 use serde::Serialize;
 
 use crate::{
-    Request, Result,
-    code::{Coded, Stored},
-    content,
+    Request, Result, content,
     libraries::Read,
     modules::Module,
     scan::{Found, Tree, What},
@@ -39,6 +37,9 @@ pub struct Kept {
     /// Their bytes as stored.
     pub bytes: u64,
 }
+
+/// The code block of the old bundle that was decoded last, and its row: modules come in their order.
+pub(crate) type Open = Option<(u32, Vec<u8>)>;
 
 /// A bundle that is going to be replaced.
 pub(crate) struct Previous {
@@ -114,8 +115,7 @@ impl Previous {
         Ok(stored.map_or(Either::Content(content), Either::Stored))
     }
 
-    /// The code of a module whose source has not changed, and where its file name stands. `open` is
-    /// the old block that was decoded last: modules come in their order.
+    /// The code of a module whose source has not changed, and where its file name stands.
     ///
     /// # Errors
     /// [`crate::Error`] for a source that changed since it was found, or can't be read.
@@ -124,7 +124,7 @@ impl Previous {
         tree: &Tree,
         module: &Module,
         decoder: &mut Decoder,
-        open: &mut Option<(u32, Vec<u8>)>,
+        open: &mut Open,
     ) -> Result<Option<(Vec<u8>, Option<u32>)>> {
         let (Some((row, old)), Some(held)) = (self.module(tree, module), tree.get(module.content))
         else {
@@ -133,46 +133,28 @@ impl Previous {
         if !self.is_same(held, decoder)? {
             return Ok(None);
         }
-        let Some(block) = self.block(row) else {
-            return Ok(None);
-        };
-        if open.as_ref().is_none_or(|(entry, _)| *entry != block.entry) {
-            *open = self.decode(block.entry, decoder);
-        }
-        let at = (old.code_at - block.at) as usize;
-        let code = open.as_ref().and_then(|(_, code)| code.get(at..));
-        let code = code.and_then(|code| code.get(..old.code_len as usize));
-        Ok(code.map(|code| (code.to_vec(), filename_at(&old))))
+        let code = self.block(row).and_then(|block| {
+            let at = old.code_at.checked_sub(block.at)? as usize;
+            let code = self.decode(block.entry, decoder, open)?.get(at..)?;
+            code.get(..old.code_len as usize)
+        });
+        let filename_at = (old.filename_at != limits::NONE).then_some(old.filename_at);
+        Ok(code.map(|code| (code.to_vec(), filename_at)))
     }
 
-    /// The old blocks of these modules, if they hold the same sources and nothing else.
-    ///
-    /// # Errors
-    /// [`crate::Error`] for a source that changed since it was found, or can't be read.
-    pub(crate) fn blocks(
+    /// The old stored form of a code block that starts with `first`, if its content is the same.
+    pub(crate) fn block_of(
         &self,
         tree: &Tree,
-        modules: &[Module],
-        wanted: &[usize],
+        first: &Module,
+        content: &[u8],
         decoder: &mut Decoder,
-    ) -> Result<Option<Vec<Stored>>> {
-        let rows = wanted
-            .iter()
-            .map(|&number| self.module(tree, &modules[number]));
-        let Some(rows) = rows.collect::<Option<Vec<_>>>() else {
-            return Ok(None);
-        };
-        for &number in wanted {
-            let held = tree.get(modules[number].content);
-            let is_same = match held {
-                Some(held) => self.is_same(held, decoder)?,
-                None => false,
-            };
-            if !is_same {
-                return Ok(None);
-            }
-        }
-        Ok(self.tiled(&rows, wanted))
+        open: &mut Open,
+    ) -> Option<Packed> {
+        let (row, _) = self.module(tree, first)?;
+        let entry = self.block(row)?.entry;
+        let same = self.decode(entry, decoder, open)? == content;
+        same.then(|| self.stored(&self.index.entry(entry)?))?
     }
 
     /// A module in the old bundle, if it has code there for this Python.
@@ -190,45 +172,6 @@ impl Previous {
         same.then_some((row, old))
     }
 
-    /// The blocks that hold exactly these modules.
-    fn tiled(&self, rows: &[(u32, record::Module)], wanted: &[usize]) -> Option<Vec<Stored>> {
-        let mut found = Vec::new();
-        let mut rest = rows;
-        let mut numbers = wanted.iter();
-        let mut before = None;
-        while let Some((first, _)) = rest.first() {
-            let block = self
-                .block(*first)
-                .filter(|block| block.first_module == *first)?;
-            let (inside, after) = rest.split_at_checked(block.modules as usize)?;
-            let entry = self.index.entry(block.entry)?;
-            // Where these modules are in one segment, a block ends only when the next one's code
-            // would make it too large.
-            let next = u64::from(inside.first()?.1.code_len);
-            if before.is_some_and(|size: u64| size + next <= limits::BLOCK_BYTES) {
-                return None;
-            }
-            before = Some(entry.size);
-            let in_order = (*first..).zip(inside).all(|(row, (old, _))| row == *old);
-            if !in_order {
-                return None;
-            }
-            let coded = inside.iter().zip(numbers.by_ref());
-            let coded = coded.map(|((_, old), &module)| Coded {
-                module,
-                len: old.code_len,
-                filename_at: filename_at(old),
-            });
-            let coded = coded.collect();
-            found.push((coded, entry, self.read(&entry)?));
-            rest = after;
-        }
-        let taken = found
-            .into_iter()
-            .map(|(coded, entry, stored)| (coded, self.take(&entry, stored)));
-        Some(taken.collect())
-    }
-
     /// The block that holds the code of a row: blocks are in the order of their modules.
     fn block(&self, row: u32) -> Option<record::Block> {
         let (mut low, mut high) = (0, self.index.blocks());
@@ -244,15 +187,16 @@ impl Previous {
         (row - block.first_module < block.modules).then_some(block)
     }
 
-    /// The content of an entry, with its row.
-    fn decode(&self, row: u32, decoder: &mut Decoder) -> Option<(u32, Vec<u8>)> {
-        let entry = self.index.entry(row)?;
-        let stored = self.read(&entry)?;
-        let mut content = vec![0; entry.size as usize];
-        decoder
-            .decode(&self.index, &entry, &stored, &mut content)
-            .ok()?;
-        Some((row, content))
+    /// The content of a code block, decoded unless it was the last one that was.
+    fn decode<'a>(&self, row: u32, decoder: &mut Decoder, open: &'a mut Open) -> Option<&'a [u8]> {
+        if open.as_ref().is_none_or(|(last, _)| *last != row) {
+            let entry = self.index.entry(row)?;
+            let stored = self.read(&entry)?;
+            let mut content = vec![0; entry.size as usize];
+            let decoded = decoder.decode(&self.index, &entry, &stored, &mut content);
+            *open = Some((row, content)).filter(|_| decoded.is_ok());
+        }
+        open.as_ref().map(|(_, content)| &content[..])
     }
 
     /// Is the content what it was?
@@ -326,10 +270,6 @@ impl Previous {
         self.bytes.fetch_add(entry.stored, Ordering::Relaxed);
         Packed::taken(entry, stored)
     }
-}
-
-fn filename_at(module: &record::Module) -> Option<u32> {
-    (module.filename_at != limits::NONE).then_some(module.filename_at)
 }
 
 /// What is known of a file's content.

@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -31,7 +31,7 @@ const SETTLED: Duration = Duration::from_secs(2);
 const FORGOTTEN: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// More than this is no record of ours.
-const LARGEST: usize = 1 << 30;
+const LARGEST: u64 = 1 << 30;
 
 /// The files of one packing.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -55,7 +55,9 @@ impl Stamps {
     /// The record of the bundle at `output`, if it is the one of this identity.
     pub(crate) fn load(cache: &Path, output: &Path, identity: &Identity) -> Option<Self> {
         let packed = fs::read(path(cache, output)).ok()?;
-        let text = zstd::bulk::decompress(&packed, LARGEST).ok()?;
+        let mut text = Vec::new();
+        let unpacked = zstd::Decoder::new(&packed[..]).ok()?;
+        unpacked.take(LARGEST).read_to_end(&mut text).ok()?;
         let stamps: Self = serde_json::from_slice(&text).ok()?;
         let ours = stamps.version == VERSION && stamps.identity == identity.to_string();
         ours.then_some(stamps)
